@@ -1,0 +1,235 @@
+//! Values as bytes: the one module that knows how a message is encoded.
+//!
+//! # Shared layout
+//!
+//! ```text
+//! [ codec 1 B | version 1 B | the value, as bincode 2 writes it ]
+//! ```
+//!
+//! Bincode is pinned and fenced: nothing outside this module names it, each frame says what it is
+//! written in, and a frame with bytes left over is malformed. Handles of shared objects travel as
+//! names; the [`Passage`] around an encoding or decoding collects and resolves them.
+
+use std::cell::RefCell;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::Error;
+use crate::segment::catalog::ObjectId;
+use crate::segment::lifetime::Shared;
+use crate::segment::{Object, Segment};
+
+const CODEC: u8 = 1;
+const VERSION: u8 = 1;
+
+fn configuration() -> impl bincode::config::Config {
+    bincode::config::standard()
+}
+
+/// What a value needs around it while it is encoded or decoded.
+struct Passage {
+    /// Where handles are names; none where they cannot travel.
+    segment: Option<Segment>,
+    /// The objects that the message names.
+    carried: Vec<ObjectId>,
+    /// The descriptors that the message names, where they can travel.
+    descriptors: Option<Vec<RawFd>>,
+}
+
+thread_local! {
+    static PASSAGE: RefCell<Option<Passage>> = const { RefCell::new(None) };
+}
+
+/// Runs `work` inside `passage` and returns what became of it. Passages nest.
+fn within<R>(passage: Passage, work: impl FnOnce() -> R) -> (R, Passage) {
+    struct Restore(Option<Passage>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            PASSAGE.set(self.0.take());
+        }
+    }
+    let _restore = Restore(PASSAGE.replace(Some(passage)));
+    let result = work();
+    let passage = PASSAGE.take().expect("nobody but `within` takes it");
+    (result, passage)
+}
+
+/// An encoded value, and what must live and be passed on for it to be decoded.
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) carried: Vec<ObjectId>,
+    pub(crate) descriptors: Vec<RawFd>,
+}
+
+/// Where a value is going.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Route<'a> {
+    /// Through the segment: handles can travel.
+    Message(&'a Segment),
+    /// To a child of this process: descriptors can travel too. When it decodes, those are named
+    /// that it has inherited for this.
+    Start(&'a Segment, &'a [RawFd]),
+    /// Through a pipe.
+    Pipe,
+}
+
+impl Route<'_> {
+    fn passage(self) -> Passage {
+        let (segment, descriptors) = match self {
+            Route::Message(segment) => (Some(segment.clone()), None),
+            Route::Start(segment, inherited) => (Some(segment.clone()), Some(inherited.to_vec())),
+            Route::Pipe => (None, None),
+        };
+        Passage {
+            segment,
+            carried: Vec::new(),
+            descriptors,
+        }
+    }
+}
+
+/// Encodes `value` for `route`.
+pub(crate) fn encode<T: Serialize>(route: Route<'_>, value: &T) -> Result<Encoded, Error> {
+    let mut bytes = vec![CODEC, VERSION];
+    let (written, passage) = within(route.passage(), || {
+        bincode::serde::encode_into_std_write(value, &mut bytes, configuration())
+    });
+    written.map_err(|error| Error::Codec(error.to_string()))?;
+    Ok(Encoded {
+        bytes,
+        carried: passage.carried,
+        descriptors: passage.descriptors.unwrap_or_default(),
+    })
+}
+
+/// Decodes a frame that came by `route`.
+pub(crate) fn decode<T: DeserializeOwned>(route: Route<'_>, frame: &[u8]) -> Result<T, Error> {
+    let value = match frame {
+        [CODEC, VERSION, value @ ..] => value,
+        _ => return Err(Error::Malformed("written by another codec, or cut short")),
+    };
+    let (read, _) = within(route.passage(), || {
+        bincode::serde::decode_from_slice(value, configuration())
+    });
+    let (decoded, used) = read.map_err(|error| Error::Codec(error.to_string()))?;
+    if used != value.len() {
+        return Err(Error::Malformed(
+            "bytes are left over: it holds a value of another type",
+        ));
+    }
+    Ok(decoded)
+}
+
+/// Notes that the value under way names `object`, or refuses where it cannot travel.
+pub(crate) fn carry(object: &Object) -> Result<(), Error> {
+    PASSAGE.with_borrow_mut(|passage| {
+        let passage = passage.as_mut().ok_or(Error::ForeignHandle)?;
+        if !passage
+            .segment
+            .as_ref()
+            .is_some_and(|segment| segment.is(object.segment()))
+        {
+            return Err(Error::ForeignHandle);
+        }
+        if !passage.carried.contains(&object.id) {
+            passage.carried.push(object.id);
+        }
+        Ok(())
+    })
+}
+
+/// The object that a word in the value under way names, if it is a `T`.
+pub(crate) fn reach<T: Shared>(word: u64) -> Result<Arc<Object>, Error> {
+    let segment = PASSAGE
+        .with_borrow(|passage| passage.as_ref().and_then(|passage| passage.segment.clone()))
+        .ok_or(Error::ForeignHandle)?;
+    let id = ObjectId::unpack(word).ok_or(Error::NoSuchObject(T::KIND.name()))?;
+    let object = segment.attach(id, T::KIND, |entry| T::fits(segment.geometry(), entry))?;
+    T::attached(&object)?;
+    Ok(object)
+}
+
+/// Notes that the value under way names `descriptor`, or refuses where none can travel.
+pub(crate) fn pass_descriptor(descriptor: RawFd) -> Result<(), Error> {
+    PASSAGE.with_borrow_mut(|passage| {
+        let descriptors = passage
+            .as_mut()
+            .and_then(|passage| passage.descriptors.as_mut());
+        descriptors.ok_or(Error::ForeignHandle)?.push(descriptor);
+        Ok(())
+    })
+}
+
+/// Takes the descriptor that the value under way names, if it was inherited for that.
+pub(crate) fn take_descriptor(descriptor: RawFd) -> Result<RawFd, Error> {
+    PASSAGE.with_borrow_mut(|passage| {
+        let descriptors = passage
+            .as_mut()
+            .and_then(|passage| passage.descriptors.as_mut());
+        let inherited = descriptors.ok_or(Error::ForeignHandle)?;
+        let place = inherited.iter().position(|one| *one == descriptor);
+        let place = place.ok_or(Error::Malformed("a descriptor was not passed on"))?;
+        Ok(inherited.swap_remove(place))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decode_of_what_was_encoded_gives_it_back() {
+        let value = (1u64, "two".to_string(), vec![3.0f64], Some(()));
+        let encoded = encode(Route::Pipe, &value).unwrap();
+        let decoded: (u64, String, Vec<f64>, Option<()>) =
+            decode(Route::Pipe, &encoded.bytes).unwrap();
+        assert_eq!(decoded, value);
+    }
+
+    #[test]
+    fn decode_with_bytes_left_over_is_malformed() {
+        let mut encoded = encode(Route::Pipe, &7u64).unwrap();
+        encoded.bytes.push(0);
+        let error = decode::<u64>(Route::Pipe, &encoded.bytes).unwrap_err();
+        assert!(matches!(error, Error::Malformed(_)), "{error}");
+    }
+
+    #[test]
+    fn decode_of_a_frame_cut_anywhere_is_an_error() {
+        let encoded = encode(Route::Pipe, &("hello", 7u64)).unwrap();
+        for len in 0..encoded.bytes.len() {
+            assert!(decode::<(String, u64)>(Route::Pipe, &encoded.bytes[..len]).is_err());
+        }
+    }
+
+    #[test]
+    fn decode_of_a_frame_of_another_codec_is_malformed() {
+        let bytes = postcard::to_stdvec(&7u64).unwrap();
+        assert!(matches!(
+            decode::<u64>(Route::Pipe, &bytes),
+            Err(Error::Malformed(_))
+        ));
+    }
+
+    #[test]
+    fn values_survive_this_codec_as_they_survive_postcard() {
+        // The alternative that would take over if bincode had to go must say the same of a value.
+        let value = (
+            i128::MIN,
+            'ß',
+            [Some(1u8), None],
+            Ok::<u32, String>(7),
+            f32::INFINITY,
+        );
+        let ours = encode(Route::Pipe, &value).unwrap();
+        let theirs = postcard::to_stdvec(&value).unwrap();
+        let decoded: (i128, char, [Option<u8>; 2], Result<u32, String>, f32) =
+            decode(Route::Pipe, &ours.bytes).unwrap();
+        assert_eq!(decoded, value);
+        assert_eq!(decoded, postcard::from_bytes(&theirs).unwrap());
+    }
+}

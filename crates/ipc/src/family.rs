@@ -1,0 +1,343 @@
+//! What starting a child takes: a place in the segment, and a mailbox for arguments and result.
+//!
+//! For crates that start processes; everybody else uses what they offer. The parent reserves the
+//! child's slot and attaches the mailbox in its name before the child exists, so that nothing is
+//! lost or leaked whoever dies when. The mailbox is a queue for one message: first the arguments,
+//! then the result.
+
+use std::fmt;
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::codec::{self, Encoded, Route};
+use crate::error::Error;
+use crate::queue::block::Role;
+use crate::queue::raw::{self, Published};
+use crate::segment::catalog::{Kind, ObjectId};
+use crate::segment::{Object, Place, Segment, watcher};
+
+const ARGUMENTS: u8 = 0;
+const RESULT: u8 = 1;
+
+/// Bytes of arguments or result that fit the mailbox itself.
+const MESSAGE_BYTES: u64 = 448;
+
+/// What a child needs to know to take its place; passed on as text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    place: Place,
+    mailbox: u64,
+}
+
+impl fmt::Display for Ticket {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Place {
+            slot,
+            generation,
+            parent,
+        } = self.place;
+        write!(formatter, "{slot}.{generation}.{parent}.{}", self.mailbox)
+    }
+}
+
+impl FromStr for Ticket {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Ticket, Error> {
+        let malformed = || Error::Malformed("a ticket consists of four numbers");
+        let numbers = text
+            .split('.')
+            .map(|number| number.parse().map_err(|_| malformed()));
+        let numbers: Vec<u64> = numbers.collect::<Result<_, _>>()?;
+        let [slot, generation, parent, mailbox] = numbers[..] else {
+            return Err(malformed());
+        };
+        let small = |number: u64| u32::try_from(number).map_err(|_| malformed());
+        let place = Place {
+            slot: small(slot)?,
+            generation: small(generation)?,
+            parent: small(parent)?,
+        };
+        Ok(Ticket { place, mailbox })
+    }
+}
+
+fn put(object: &Object, tag: u8, mut message: Encoded) -> Result<(), Error> {
+    message.bytes.insert(0, tag);
+    let ring = raw::ring(object);
+    let block = ring.allocate(&object.cursor)?;
+    let filled = ring.fill(block, &message);
+    match filled.map(|()| ring.publish(block)) {
+        Ok(Published::Done) => Ok(()),
+        Ok(Published::Full) => {
+            ring.release(block);
+            Err(Error::Malformed("the mailbox is full"))
+        }
+        Err(error) => {
+            ring.release(block);
+            Err(error)
+        }
+    }
+}
+
+/// A child's place and mailbox, as its parent holds them.
+#[derive(Debug)]
+pub struct Berth {
+    segment: Segment,
+    place: Place,
+    mailbox: Arc<Object>,
+    /// The block of the result, once the child has ended.
+    settled: Mutex<Option<Settled>>,
+}
+
+/// What a child had come to when it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// It never received its arguments.
+    NeverReady,
+    /// It received them, and left no result.
+    NoResult,
+    /// It left a result.
+    Result(Letter),
+}
+
+/// A message of the mailbox that the parent holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Letter(u32);
+
+impl Berth {
+    /// Reserves a slot, and makes the mailbox.
+    ///
+    /// # Errors
+    /// [`Error::TooManyParticipants`], and what making an object may meet.
+    pub fn reserve(segment: &Segment) -> Result<Berth, Error> {
+        let spec = raw::spec(1, MESSAGE_BYTES).expect("a mailbox is a possible queue");
+        let mailbox = segment.create(spec, |_| ())?;
+        let place = segment.reserve()?;
+        let berth = Berth {
+            segment: segment.clone(),
+            place,
+            mailbox,
+            settled: Mutex::new(None),
+        };
+        segment.attach_for(place, &berth.mailbox)?;
+        Ok(berth)
+    }
+
+    /// What the child needs to know.
+    pub fn ticket(&self) -> Ticket {
+        Ticket {
+            place: self.place,
+            mailbox: self.mailbox.id.pack(),
+        }
+    }
+
+    /// The segment's file, which the child inherits.
+    pub fn file(&self) -> BorrowedFd<'_> {
+        self.segment.file()
+    }
+
+    /// The segment.
+    pub fn segment(&self) -> &Segment {
+        &self.segment
+    }
+
+    /// The child's place among the participants.
+    pub fn participant_index(&self) -> u32 {
+        self.place.slot
+    }
+
+    /// What the child has noted as done so far.
+    pub fn progress(&self) -> u64 {
+        let slot = crate::segment::participants::Slot::new(self.place.slot as u16);
+        self.segment
+            .participant(slot)
+            .progress
+            .load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Puts the arguments into the mailbox; returns the descriptors that the child must inherit.
+    ///
+    /// # Errors
+    /// When they cannot be encoded, or the segment has no room.
+    pub fn put_arguments<A: Serialize>(&self, arguments: &A) -> Result<Vec<RawFd>, Error> {
+        let mut message = codec::encode(Route::Start(&self.segment, &[]), arguments)?;
+        let descriptors = std::mem::take(&mut message.descriptors);
+        put(&self.mailbox, ARGUMENTS, message)?;
+        Ok(descriptors)
+    }
+
+    /// To be called once the child has ended, or will never begin: takes what it left in the
+    /// mailbox and cleans up after it. Calling it again changes nothing.
+    pub fn settle(&self) -> Settled {
+        let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        *settled.get_or_insert_with(|| {
+            // First the sweep: it finishes what the child had half done in the mailbox, too.
+            let _ = self.segment.release_place(self.place);
+            let ring = raw::ring(&self.mailbox);
+            let Some(block) = ring.take(Role::Held) else {
+                return Settled::NoResult;
+            };
+            match ring
+                .message(block)
+                .ok()
+                .and_then(|message| message.first().copied())
+            {
+                Some(RESULT) => Settled::Result(Letter(block)),
+                tag => {
+                    // What the arguments kept alive goes now: somebody may wait for it to go.
+                    ring.release(block);
+                    if tag == Some(ARGUMENTS) {
+                        Settled::NeverReady
+                    } else {
+                        Settled::NoResult
+                    }
+                }
+            }
+        })
+    }
+
+    /// Reads the result that [`settle`](Berth::settle) found.
+    ///
+    /// # Errors
+    /// When it does not hold a value of this type.
+    pub fn read<R: DeserializeOwned>(&self, letter: Letter) -> Result<R, Error> {
+        let message = raw::ring(&self.mailbox).message(letter.0)?;
+        let frame = message
+            .get(1..)
+            .ok_or(Error::Malformed("an empty letter"))?;
+        codec::decode(Route::Message(&self.segment), frame)
+    }
+}
+
+impl Drop for Berth {
+    fn drop(&mut self) {
+        let settled = *self
+            .settled
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(Settled::Result(letter)) = settled {
+            raw::ring(&self.mailbox).release(letter.0);
+        }
+    }
+}
+
+/// A child's place and mailbox, as it holds them itself.
+#[derive(Debug)]
+pub struct Seat {
+    segment: Segment,
+    mailbox: Arc<Object>,
+}
+
+impl Seat {
+    /// Takes the place that the parent reserved, and makes its segment the current one.
+    ///
+    /// # Errors
+    /// Those of [`Segment::open`], and [`Error::ReservationGone`] if the parent has ended.
+    pub fn take(file: OwnedFd, ticket: Ticket) -> Result<Seat, Error> {
+        let segment = Segment::adopt(file, ticket.place)?;
+        let gone = Error::NoSuchObject("mailbox");
+        let id = ObjectId::unpack(ticket.mailbox).ok_or(gone)?;
+        let is_mailbox = |entry: &_| raw::spec(1, MESSAGE_BYTES).is_some_and(|spec| spec.is(entry));
+        let mailbox = segment.attach(id, Kind::Queue, is_mailbox)?;
+        segment.make_current();
+        Ok(Seat { segment, mailbox })
+    }
+
+    /// The segment.
+    pub fn segment(&self) -> &Segment {
+        &self.segment
+    }
+
+    /// Takes the arguments out of the mailbox; `inherited` are the descriptors that the parent
+    /// passed on for them.
+    ///
+    /// # Errors
+    /// When they are of another type, or were taken before.
+    pub fn take_arguments<A: DeserializeOwned>(&self, inherited: &[RawFd]) -> Result<A, Error> {
+        let ring = raw::ring(&self.mailbox);
+        let block = ring
+            .take(Role::Held)
+            .ok_or(Error::Malformed("the mailbox is empty"))?;
+        let frame = ring.message(block).and_then(|message| match message {
+            [ARGUMENTS, frame @ ..] => Ok(frame),
+            _ => Err(Error::Malformed("the mailbox holds no arguments")),
+        });
+        let route = Route::Start(&self.segment, inherited);
+        let arguments = frame.and_then(|frame| codec::decode(route, frame));
+        ring.release(block);
+        arguments
+    }
+
+    /// Puts the result into the mailbox.
+    ///
+    /// # Errors
+    /// When it cannot be encoded, or the segment has no room.
+    pub fn put_result<R: Serialize>(&self, result: &R) -> Result<(), Error> {
+        put(
+            &self.mailbox,
+            RESULT,
+            codec::encode(Route::Message(&self.segment), result)?,
+        )
+    }
+}
+
+/// Runs `job` on the thread of this process that never ends, and returns what it returns.
+///
+/// # Errors
+/// When the thread cannot be started, or the job panicked.
+pub fn run_on_watcher<R: Send + 'static>(
+    job: impl FnOnce() -> R + Send + 'static,
+) -> Result<R, Error> {
+    watcher::run(job)
+}
+
+/// Calls `job` on that thread once the process behind `pidfd` has ended.
+///
+/// # Errors
+/// When the thread cannot be started.
+pub fn when_ended(pidfd: OwnedFd, job: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+    watcher::when_ended(pidfd, job)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticket_written_and_read_is_the_same() {
+        let place = Place {
+            slot: 3,
+            generation: 7,
+            parent: 4242,
+        };
+        let ticket = Ticket {
+            place,
+            mailbox: u64::MAX,
+        };
+        assert_eq!(ticket.to_string().parse::<Ticket>().unwrap(), ticket);
+        for wrong in ["", "1.2.3", "1.2.3.4.5", "a.b.c.d", "4294967296.0.0.0"] {
+            assert!(wrong.parse::<Ticket>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn settle_without_a_child_says_never_ready_and_frees_the_place() {
+        let segment = Segment::builder().participants(2).anonymous().unwrap();
+        for _ in 0..3 {
+            let berth = Berth::reserve(&segment).unwrap();
+            assert!(Berth::reserve(&segment).is_err(), "both places are taken");
+            berth.put_arguments(&"hello").unwrap();
+            assert_eq!(berth.settle(), Settled::NeverReady);
+            assert_eq!(
+                berth.settle(),
+                Settled::NeverReady,
+                "settling again changes nothing"
+            );
+        }
+    }
+}

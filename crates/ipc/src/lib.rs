@@ -1,0 +1,70 @@
+//! Shared memory, locks, values, queues and pipes between processes: the crate to embed alone.
+//!
+//! Everything shared lives in a [`Segment`], one shared-memory object used by one family of
+//! processes. A handle of something in it is a number, so it can be sent to another process as an
+//! argument or in a message.
+//!
+//! > Kill any process at any instruction: nothing hangs, nothing is corrupted, nothing is lost but
+//! > what the dead process alone was holding.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use multiproc_ipc::{Array, Counter, Mutex, Queue};
+//!
+//! let jobs = Queue::<(u32, String)>::bounded(1024)?;
+//! let lines = Counter::new()?;
+//! let per_worker = Array::<u64>::new(4)?;
+//! let best = Mutex::new(0_u64)?;
+//!
+//! jobs.send((1, "hello".into()))?;
+//! let (id, text) = jobs.recv()?;
+//! lines.add(1);
+//! per_worker.fetch_add(id as usize, text.len() as u64);
+//! *best.lock()? = 5;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Which one to choose
+//!
+//! | you want to | take | a death costs |
+//! |---|---|---|
+//! | count, from many processes at once | [`Counter`] | nothing |
+//! | add up what tasks contribute, exactly once each | [`Tally`] with [`Queue::lease`] | nothing |
+//! | share numbers that each belong to somebody | [`Array`] | the element being written |
+//! | share one small thing that is always whole | [`Value`] | nothing |
+//! | change several things together | [`Mutex`] | the next owner is told, and repairs |
+//! | hand work or results over | [`Queue`] | the message being received |
+//! | hand work over that must be done | [`Queue::lease`] | nothing: it comes back |
+//! | talk to one other process | [`Pipe`] | the other end sees the end |
+//!
+//! # What a stopped process can block
+//!
+//! A stopped (SIGSTOP) process is not dead: what it holds stays held. It can block
+//!
+//! - who waits for a [`Mutex`] that it holds, and writers of a [`Value`] that it is writing;
+//! - who waits for a message that it has leased;
+//! - making, reaching and dropping objects, and recovery, if it is stopped within the microseconds
+//!   in which it does one of these itself. Others get [`Error::CatalogHeld`] after ten seconds.
+//!
+//! It never blocks sending and receiving, counting, tallying, or reading.
+
+mod codec;
+mod error;
+#[doc(hidden)]
+pub mod family;
+mod pipe;
+mod plain;
+mod queue;
+mod segment;
+mod sync;
+mod value;
+
+pub use error::Error;
+pub use pipe::{Pipe, PipeError};
+pub use plain::{Element, Plain};
+pub use queue::{Iter, Lease, Queue, QueueBuilder, RecvError, SendError};
+pub use segment::catalog::Kind;
+pub use segment::{Builder, Segment, view};
+pub use sync::{LockError, Mutex, MutexGuard};
+pub use value::{Array, Counter, Integer, Numbers, Tally, Value};

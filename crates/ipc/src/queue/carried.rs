@@ -1,0 +1,119 @@
+//! Which objects the messages in a queue keep alive.
+//!
+//! A block lists the objects that its message names, before the message itself; a message that is
+//! too long for its block stands in a buffer, which the block names too. The lists are read under
+//! the catalog's lock while others send and receive: a name may be stale, so each is checked
+//! against the catalog, and a name that is missed belongs to somebody who is attached.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+
+use super::block::{HEAD, RawBlock, Role};
+use super::raw::RawRing;
+use crate::segment::Segment;
+use crate::segment::catalog::{Entry, Kind, ObjectId};
+
+/// Calls `visit` with every object that the object `id` keeps alive: a queue's messages and blocks.
+pub(crate) fn each(
+    segment: &Segment,
+    id: ObjectId,
+    entry: &Entry,
+    visit: &mut dyn FnMut(ObjectId),
+) {
+    if entry.kind != Some(Kind::Queue) {
+        return;
+    }
+    let Some(ring) = RawRing::new(segment, id, entry) else {
+        return;
+    };
+    let chunks = ring.words().chunks.iter();
+    chunks
+        .filter_map(|word| ObjectId::unpack(word.load(Acquire)))
+        .for_each(&mut *visit);
+    if ring.words().carries.load(Acquire) == 0 {
+        return;
+    }
+    for number in 0..ring.blocks() {
+        let Some(offset) = ring.block_offset(number) else {
+            continue;
+        };
+        if segment.raw::<RawBlock>(offset).own().role != Role::Free {
+            each_of_block(segment, ring.block_bytes(), offset, visit);
+        }
+    }
+}
+
+/// Calls `visit` with every object that the message in a block keeps alive.
+pub(crate) fn each_of_block(
+    segment: &Segment,
+    block_bytes: u32,
+    offset: u64,
+    visit: &mut dyn FnMut(ObjectId),
+) {
+    let block: &RawBlock = segment.raw(offset);
+    let names = u64::from(block.carried.load(Acquire));
+    if let Some(buffer) = ObjectId::unpack(block.buffer.load(Relaxed)) {
+        visit(buffer);
+    }
+    let (payload, room) = payload(segment, block_bytes, offset, block);
+    for place in 0..names.min(room / 8) {
+        let word: &AtomicU64 = segment.raw(payload + place * 8);
+        if let Some(id) = ObjectId::unpack(word.load(Relaxed)) {
+            visit(id);
+        }
+    }
+}
+
+/// Where names and message stand, and how many bytes there are: in the block, or in its buffer.
+pub(crate) fn payload(
+    segment: &Segment,
+    block_bytes: u32,
+    offset: u64,
+    block: &RawBlock,
+) -> (u64, u64) {
+    let Some(buffer) = ObjectId::unpack(block.buffer.load(Relaxed)) else {
+        return (offset + HEAD, u64::from(block_bytes));
+    };
+    let known = buffer.index < segment.geometry().objects
+        && segment.entry(buffer.index).is_live(buffer.generation);
+    if known {
+        let entry = segment.entry(buffer.index).read();
+        if entry.kind == Some(Kind::Buffer) && segment.is_inside(&entry) {
+            return (entry.offset, entry.bytes);
+        }
+    }
+    (offset + HEAD, 0)
+}
+
+/// Whether a message that somebody can still receive carries `wanted`.
+pub(crate) fn is_carried(segment: &Segment, wanted: ObjectId) -> bool {
+    segment.entries().any(|index| {
+        let raw = segment.entry(index);
+        let (generation, _) = raw.state();
+        let mut found = false;
+        if raw.is_live(generation) {
+            let id = ObjectId { index, generation };
+            each(segment, id, &raw.read(), &mut |named| {
+                found |= named == wanted
+            });
+        }
+        found
+    })
+}
+
+/// Notes on a queue that is put into a message that another process is about to know it.
+pub(crate) fn note_shared(segment: &Segment, id: ObjectId) {
+    let entry = segment.entry(id.index).read();
+    if entry.kind == Some(Kind::Queue)
+        && let Some(ring) = RawRing::new(segment, id, &entry)
+    {
+        ring.note_shared();
+    }
+}
+
+/// Wakes everybody who waits at the queue that `entry` describes.
+pub(crate) fn wake_all(segment: &Segment, id: ObjectId, entry: &Entry) {
+    if let Some(ring) = RawRing::new(segment, id, entry) {
+        ring.wake_all();
+    }
+}

@@ -1,0 +1,410 @@
+//! How objects are made, reached, and collected when nobody reaches them any more.
+
+use std::fmt;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, Mutex};
+
+use multiproc_sys::clock::Deadline;
+
+use super::Segment;
+use super::catalog::{self, Entry, Kind, ObjectId, Phase, Spec};
+use super::layout::{Geometry, Raw};
+use super::participants::{Mark, Slot};
+use crate::error::Error;
+use crate::queue::carried;
+use crate::sync::mutex::{RawMutex, Taken};
+
+/// How long the catalog's lock is waited for. Its holders are done in microseconds unless they are
+/// stopped; a dead one is recovered from at once.
+const CATALOG_PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// The catalog's lock, held.
+pub(crate) struct Catalog<'a> {
+    lock: &'a RawMutex,
+}
+
+impl Drop for Catalog<'_> {
+    fn drop(&mut self) {
+        self.lock.unlock();
+    }
+}
+
+/// An object that this process is attached to. Typed handles share it; when the last of them is
+/// dropped, the process detaches.
+pub(crate) struct Object {
+    segment: Segment,
+    pub(crate) id: ObjectId,
+    pub(crate) entry: Entry,
+    /// For what only one thread of this process may do at a time.
+    pub(crate) local: Mutex<()>,
+    /// Where this process's last search in the object ended.
+    pub(crate) cursor: AtomicU32,
+}
+
+impl Object {
+    fn new(segment: &Segment, id: ObjectId, entry: Entry) -> Object {
+        Object {
+            segment: segment.clone(),
+            id,
+            entry,
+            local: Mutex::new(()),
+            cursor: AtomicU32::new(0),
+        }
+    }
+
+    pub(crate) fn segment(&self) -> &Segment {
+        &self.segment
+    }
+
+    /// The atomic words at `offset` of the object, which must lie inside it.
+    pub(crate) fn raw<T: Raw>(&self, offset: u64) -> &T {
+        assert!(offset + size_of::<T>() as u64 <= self.entry.bytes);
+        self.segment.raw(self.entry.offset + offset)
+    }
+
+    /// The address of the byte at `offset` of the object, which must lie inside it.
+    pub(crate) fn address(&self, offset: u64) -> *mut u8 {
+        assert!(offset <= self.entry.bytes);
+        // SAFETY: the entry's extent was checked to lie inside the mapping.
+        unsafe {
+            self.segment
+                .memory()
+                .start()
+                .add((self.entry.offset + offset) as usize)
+        }
+        .as_ptr()
+    }
+
+    /// What the object is called in listings.
+    pub(crate) fn set_name(&self, name: &str) {
+        catalog::write_name(&self.segment.entry(self.id.index).name, name);
+    }
+}
+
+impl fmt::Debug for Object {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "#{}.{}", self.id.index, self.id.generation)
+    }
+}
+
+impl Drop for Object {
+    fn drop(&mut self) {
+        self.segment.clone().detach(self);
+    }
+}
+
+impl Segment {
+    /// Takes the catalog's lock, from the dead if need be.
+    pub(crate) fn catalog(&self) -> Result<Catalog<'_>, Error> {
+        let lock = &self.header().catalog_lock;
+        let deadline = Some(Deadline::after(CATALOG_PATIENCE));
+        let taken = lock.lock(self.slot(), deadline, |owner| {
+            if self.is_dead(owner) {
+                lock.recover(owner);
+            }
+        });
+        match taken {
+            Ok(Some(Taken::Clean)) => Ok(Catalog { lock }),
+            Ok(Some(Taken::OwnerDied)) => {
+                // Every entry says what state it is in; the sweep after the death finishes it.
+                lock.mark_consistent();
+                Ok(Catalog { lock })
+            }
+            Ok(None) => Err(Error::CatalogHeld),
+            Err(_) => Err(Error::Corrupt("the catalog's lock is poisoned")),
+        }
+    }
+
+    /// Makes an object. `prepare` fills it in before anybody else can see it.
+    pub(crate) fn create(
+        &self,
+        spec: Spec,
+        prepare: impl FnOnce(&Object),
+    ) -> Result<Arc<Object>, Error> {
+        let id = self.allocate(&spec)?;
+        let entry = self.entry(id.index).read();
+        if let Err(error) = self.memory().commit_zeroed(entry.offset, entry.bytes) {
+            let _catalog = self.catalog()?;
+            self.entry(id.index)
+                .set_state(id.generation.wrapping_add(1), Phase::Free);
+            return Err(error);
+        }
+        let object = Arc::new(Object::new(self, id, entry));
+        prepare(&object);
+        let mut objects = self.objects();
+        self.set_mark(self.slot(), Mark::Touched, id.index);
+        // DEATH: a mark on an entry that is still being built; the sweep clears both.
+        self.set_mark(self.slot(), Mark::Attached, id.index);
+        self.entry(id.index).set_state(id.generation, Phase::Live);
+        objects.insert(id.index, Arc::downgrade(&object));
+        Ok(object)
+    }
+
+    /// Covers free space with a new entry.
+    fn allocate(&self, spec: &Spec) -> Result<ObjectId, Error> {
+        let geometry = self.geometry();
+        // The only allocation of memory, before the lock is taken.
+        let mut extents = Vec::with_capacity(geometry.objects as usize);
+        let _catalog = self.catalog()?;
+        let mut free = None;
+        for index in self.entries() {
+            let raw = self.entry(index);
+            match raw.state() {
+                (generation, Phase::Free) => free = free.or(Some((index, generation))),
+                _ => {
+                    let entry = raw.read();
+                    extents.push((entry.offset, entry.bytes.max(1)));
+                }
+            }
+        }
+        let (index, generation) = match free {
+            Some(free) => free,
+            None => {
+                let index = self.header().objects_high.load(SeqCst);
+                if index >= geometry.objects {
+                    return Err(Error::TooManyObjects(geometry.objects));
+                }
+                (index, self.entry(index).state().0)
+            }
+        };
+        let offset = catalog::find_gap(
+            &mut extents,
+            geometry.objects_start(),
+            geometry.bytes,
+            wanted,
+        )?;
+        let raw = self.entry(index);
+        raw.describe(spec, offset);
+        // DEATH: until this store the entry is free, whatever it says besides.
+        raw.set_state(generation, Phase::Building(self.slot()));
+        self.header().objects_high.fetch_max(index + 1, SeqCst);
+        Ok(ObjectId { index, generation })
+    }
+
+    /// Reaches the object that a handle names, if it is live and `fits`.
+    pub(crate) fn attach(
+        &self,
+        id: ObjectId,
+        what: Kind,
+        fits: impl Fn(&Entry) -> bool,
+    ) -> Result<Arc<Object>, Error> {
+        let gone = Error::NoSuchObject(what.name());
+        if id.index >= self.geometry().objects {
+            return Err(gone);
+        }
+        let mut objects = self.objects();
+        if let Some(object) = objects.get(&id.index).and_then(std::sync::Weak::upgrade) {
+            return if object.id == id && fits(&object.entry) {
+                Ok(object)
+            } else {
+                Err(gone)
+            };
+        }
+        let entry = {
+            let _catalog = self.catalog()?;
+            let raw = self.entry(id.index);
+            let entry = raw.read();
+            if !raw.is_live(id.generation) || !fits(&entry) || !self.is_inside(&entry) {
+                return Err(gone);
+            }
+            self.set_mark(self.slot(), Mark::Touched, id.index);
+            self.set_mark(self.slot(), Mark::Attached, id.index);
+            entry
+        };
+        let object = Arc::new(Object::new(self, id, entry));
+        objects.insert(id.index, Arc::downgrade(&object));
+        Ok(object)
+    }
+
+    /// Attaches the process that will adopt `place` to `object`, before it exists.
+    pub(crate) fn attach_for(&self, place: super::Place, object: &Object) -> Result<(), Error> {
+        let slot = Slot::new(place.slot as u16);
+        let _catalog = self.catalog()?;
+        // DEATH: the reservation names this process; the sweep after its death clears the marks.
+        self.set_mark(slot, Mark::Touched, object.id.index);
+        self.set_mark(slot, Mark::Attached, object.id.index);
+        Ok(())
+    }
+
+    /// Commits the line in which this process keeps its share of the object at `index`.
+    pub(crate) fn commit_share(&self, index: u32) -> Result<(), Error> {
+        self.memory()
+            .commit(self.geometry().share(self.slot().index(), index), 8)
+    }
+
+    /// Whether an entry's extent lies where objects may lie.
+    pub(crate) fn is_inside(&self, entry: &Entry) -> bool {
+        entry.offset >= self.geometry().objects_start()
+            && entry.offset.is_multiple_of(128)
+            && entry
+                .offset
+                .checked_add(entry.bytes)
+                .is_some_and(|end| end <= self.geometry().bytes)
+    }
+
+    fn detach(&self, object: &Object) {
+        let index = object.id.index;
+        let mut objects = self.objects();
+        // Somebody may have attached anew since the last handle was dropped; the marks are theirs.
+        if !objects
+            .get(&index)
+            .is_some_and(|weak| std::ptr::eq(weak.as_ptr(), object))
+        {
+            return;
+        }
+        objects.remove(&index);
+        // A stopped process may hold the catalog. Then the marks stay, and go with this process.
+        let Ok(catalog) = self.catalog() else { return };
+        self.clear_mark(self.slot(), Mark::Attached, index);
+        self.reference_removed(&catalog, object.id);
+    }
+
+    /// Whether a process other than this one is attached to the object at `index`.
+    pub(crate) fn others_attached(&self, index: u32) -> bool {
+        self.slots()
+            .any(|slot| slot != self.slot() && self.is_marked(slot, Mark::Attached, index))
+    }
+
+    /// To be called after a reference to an object was removed, whatever it was.
+    pub(crate) fn reference_removed(&self, catalog: &Catalog<'_>, id: ObjectId) {
+        let attached = self
+            .slots()
+            .any(|slot| self.is_marked(slot, Mark::Attached, id.index));
+        if !attached {
+            self.collect(catalog);
+        }
+        let raw = self.entry(id.index);
+        if raw.is_live(id.generation) {
+            let entry = raw.read();
+            if entry.kind == Some(Kind::Queue) && self.is_inside(&entry) {
+                // Who waits for the last of the others to leave must look again.
+                carried::wake_all(self, id, &entry);
+            }
+        }
+    }
+
+    /// Frees every object that nobody reaches: neither attached, nor carried by a message that can
+    /// still be received, nor a part of one that is reached.
+    pub(crate) fn collect(&self, _: &Catalog<'_>) {
+        let entries = self.entries();
+        let mut reached = vec![false; entries.len()];
+        let mut pending: Vec<u32> = entries
+            .clone()
+            .filter(|index| {
+                self.slots()
+                    .any(|slot| self.is_marked(slot, Mark::Attached, *index))
+            })
+            .collect();
+        pending
+            .iter()
+            .for_each(|index| reached[*index as usize] = true);
+        while let Some(index) = pending.pop() {
+            let raw = self.entry(index);
+            let (generation, Phase::Live) = raw.state() else {
+                continue;
+            };
+            let entry = raw.read();
+            if !self.is_inside(&entry) {
+                continue;
+            }
+            let id = ObjectId { index, generation };
+            carried::each(self, id, &entry, &mut |named| {
+                let known = reached.get(named.index as usize).copied().unwrap_or(true);
+                if !known && self.entry(named.index).is_live(named.generation) {
+                    reached[named.index as usize] = true;
+                    pending.push(named.index);
+                }
+            });
+        }
+        for index in entries.filter(|index| !reached[*index as usize]) {
+            if let (generation, Phase::Live) = self.entry(index).state() {
+                self.destroy(index, generation);
+            }
+        }
+    }
+
+    /// Gives an object's bytes back. Under the catalog's lock, for one that nobody reaches.
+    pub(crate) fn destroy(&self, index: u32, generation: u32) {
+        let raw = self.entry(index);
+        raw.set_state(generation, Phase::Dying(self.slot()));
+        let entry = raw.read();
+        if self.is_inside(&entry) {
+            // DEATH: the sweep finds the entry dying and does this again.
+            self.memory().give_back(entry.offset, entry.bytes);
+        }
+        raw.set_state(generation.wrapping_add(1), Phase::Free);
+    }
+}
+
+/// A type of object: what its catalog entry says, and how many bytes it takes.
+pub(crate) trait Shared {
+    const KIND: Kind;
+    type Element: 'static;
+
+    /// Bytes of an object of `count` elements; none if that is no number.
+    fn bytes(geometry: &Geometry, count: u64) -> Option<u64>;
+
+    /// What is to be made for `count` elements.
+    fn spec(geometry: &Geometry, count: u64) -> Result<Spec, Error> {
+        let bytes = Self::bytes(geometry, count).ok_or(Error::OutOfMemory {
+            wanted: u64::MAX,
+            left: geometry.bytes,
+            of: "the segment",
+        })?;
+        Ok(Spec::of::<Self::Element>(Self::KIND, bytes, count))
+    }
+
+    /// Called in a process that has just attached to an object of this type.
+    fn attached(_: &Object) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Whether an entry describes an object of this type, of the size that it must have.
+    fn fits(geometry: &Geometry, entry: &Entry) -> bool {
+        Self::spec(geometry, entry.count).is_ok_and(|spec| spec.is(entry))
+    }
+}
+
+/// Makes a struct with an `object` and a `data` field the handle of a [`Shared`] object: cloned,
+/// named, and sent as a number within its segment.
+macro_rules! handle {
+    ($name:ident $(< $of:ident $(: $bound:path)? >)?) => {
+        impl $(< $of >)? Clone for $name $(< $of >)? {
+            fn clone(&self) -> Self {
+                $name { object: self.object.clone(), data: std::marker::PhantomData }
+            }
+        }
+
+        impl $(< $of >)? std::fmt::Debug for $name $(< $of >)? {
+            fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(formatter, "{}{:?}", stringify!($name), self.object)
+            }
+        }
+
+        impl $(< $of >)? $name $(< $of >)? {
+            /// Gives the object a name in listings of the segment: 48 bytes at most.
+            #[must_use = "the handle is passed through"]
+            pub fn named(self, name: &str) -> Self {
+                self.object.set_name(name);
+                self
+            }
+        }
+
+        impl $(< $of $(: $bound)? >)? serde::Serialize for $name $(< $of >)? {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                crate::codec::carry(&self.object).map_err(serde::ser::Error::custom)?;
+                serde::Serialize::serialize(&self.object.id.pack(), serializer)
+            }
+        }
+
+        impl<'de $(, $of $(: $bound)?)?> serde::Deserialize<'de> for $name $(< $of >)? {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let word = <u64 as serde::Deserialize>::deserialize(deserializer)?;
+                let object = crate::codec::reach::<Self>(word).map_err(serde::de::Error::custom)?;
+                Ok($name { object, data: std::marker::PhantomData })
+            }
+        }
+    };
+}
+pub(crate) use handle;

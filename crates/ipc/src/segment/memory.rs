@@ -1,0 +1,154 @@
+//! What a segment lies in: an anonymous file, or a named one.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+
+use multiproc_sys::memory::{self, Access, Mapping};
+
+use super::layout::{Geometry, PAGE};
+use super::named::Named;
+use crate::error::Error;
+
+/// Bytes from which on the machine's memory is asked before the kernel is.
+const LARGE: u64 = 1 << 20;
+
+/// The mapped bytes of a segment, shared by its family.
+pub(crate) enum Memory {
+    /// Sealed, without a name, gone with the last of the family.
+    Anonymous { file: OwnedFd, mapping: Mapping },
+    /// In `/dev/shm`, until it is unlinked.
+    Named(Named),
+}
+
+impl Memory {
+    pub(crate) fn anonymous(bytes: u64) -> Result<Memory, Error> {
+        let file = memory::anonymous(c"multiproc", bytes)
+            .map_err(Error::system("making an anonymous segment"))?;
+        Memory::of_file(file, bytes)
+    }
+
+    pub(crate) fn of_file(file: OwnedFd, bytes: u64) -> Result<Memory, Error> {
+        Memory::map(file, bytes, Access::ReadWrite)
+    }
+
+    /// Maps a file for loads alone.
+    pub(crate) fn read_only(file: OwnedFd, bytes: u64) -> Result<Memory, Error> {
+        Memory::map(file, bytes, Access::Read)
+    }
+
+    fn map(file: OwnedFd, bytes: u64, access: Access) -> Result<Memory, Error> {
+        let len =
+            usize::try_from(bytes).map_err(|_| Error::Geometry("larger than the address space"))?;
+        let mapping = Mapping::new(&file, len, access).map_err(Error::system(
+            "mapping the segment (is RLIMIT_AS too small?)",
+        ))?;
+        Ok(Memory::Anonymous { file, mapping })
+    }
+
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        match self {
+            Memory::Anonymous { mapping, .. } => mapping.start(),
+            Memory::Named(named) => named.start(),
+        }
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            Memory::Anonymous { mapping, .. } => mapping.len() as u64,
+            Memory::Named(named) => named.len(),
+        }
+    }
+
+    pub(crate) fn file(&self) -> BorrowedFd<'_> {
+        match self {
+            Memory::Anonymous { file, .. } => file.as_fd(),
+            Memory::Named(named) => named.file(),
+        }
+    }
+
+    /// Commits memory to a range, so that touching it can never fault.
+    pub(crate) fn commit(&self, offset: u64, bytes: u64) -> Result<(), Error> {
+        if bytes >= LARGE {
+            let left =
+                memory::available().map_err(Error::system("reading the available memory"))?;
+            if bytes > left {
+                return Err(Error::OutOfMemory {
+                    wanted: bytes,
+                    left,
+                    of: "the machine's memory",
+                });
+            }
+        }
+        memory::reserve(self.file(), offset, bytes).map_err(|source| {
+            use std::io::ErrorKind::{OutOfMemory, StorageFull};
+            match source.kind() {
+                OutOfMemory | StorageFull => Error::OutOfMemory {
+                    wanted: bytes,
+                    left: 0,
+                    of: "the file system of /dev/shm",
+                },
+                _ => Error::System {
+                    doing: "committing memory",
+                    source,
+                },
+            }
+        })
+    }
+
+    /// Commits a range and fills it with zeros.
+    pub(crate) fn commit_zeroed(&self, offset: u64, bytes: u64) -> Result<(), Error> {
+        let end = offset + bytes;
+        let pages = (offset.next_multiple_of(PAGE), end - end % PAGE);
+        // Whole pages are cheaper to forget than to overwrite.
+        let whole = pages.1.saturating_sub(pages.0);
+        if whole > 0 {
+            memory::punch(self.file(), pages.0, whole)
+                .map_err(Error::system("giving memory back"))?;
+        }
+        self.commit(offset, bytes)?;
+        let edges = if whole > 0 {
+            [(offset, pages.0), (pages.1, end)]
+        } else {
+            [(offset, end), (0, 0)]
+        };
+        for (from, to) in edges {
+            // SAFETY: the caller's object covers the range alone, and it lies inside the mapping.
+            // DEATH: the object is still being built; its bytes are nobody's.
+            unsafe {
+                self.start()
+                    .add(from as usize)
+                    .write_bytes(0, (to - from) as usize)
+            };
+        }
+        Ok(())
+    }
+
+    /// Gives the memory of the whole pages in a range back to the system.
+    pub(crate) fn give_back(&self, offset: u64, bytes: u64) {
+        let (from, to) = (
+            offset.next_multiple_of(PAGE),
+            (offset + bytes) / PAGE * PAGE,
+        );
+        if to > from {
+            // What cannot be given back is merely kept.
+            let _ = memory::punch(self.file(), from, to - from);
+        }
+    }
+}
+
+/// The size of a segment when nobody says one: half of the memory that is available, within what
+/// the process's limits let it map and make.
+pub(crate) fn default_bytes(participants: u32, objects: u32) -> Result<u64, Error> {
+    let available = memory::available().map_err(Error::system("reading the available memory"))?;
+    let half = available / 2 / PAGE * PAGE;
+    let least = Geometry {
+        participants,
+        objects,
+        bytes: 0,
+    }
+    .objects_start()
+        + (1 << 20);
+    Ok(half
+        .min(memory::mapping_limit() / 2 / PAGE * PAGE)
+        .max(least))
+}

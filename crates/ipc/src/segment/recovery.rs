@@ -1,0 +1,181 @@
+//! The sweep after a death.
+//!
+//! # Purpose
+//!
+//! Everything that a dead participant held names it, in one word each. The sweep visits the objects
+//! that it ever touched, puts each word right, wakes everybody who waits there, and frees the slot.
+//! It runs under the catalog's lock, one at a time; the lock passes on if the sweeper dies, and the
+//! next one starts the sweep over. Each step is idempotent.
+//!
+//! # Order
+//!
+//! 1. The slot is buried: nobody takes part in its name any more.
+//! 2. What its tallies say about the last task of each is read, before anything changes.
+//! 3. Locks and queues; then counters and tallies, whose lanes are cleared.
+//! 4. It is attached to nothing any more.
+//! 5. Everybody who waits at an object that it touched is woken: after 4, so that who waits for the
+//!    last of the others to leave sees it gone; before 6, so that a sweep that dies in between is
+//!    done again.
+//! 6. It has touched nothing any more; objects it was building or destroying are freed; what nobody
+//!    reaches is collected.
+//! 7. The slot is free.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::catalog::{Kind, ObjectId, Phase};
+use super::lifetime::Catalog;
+use super::participants::{Mark, Phase as Life, Slot};
+use super::{Segment, catalog};
+use crate::error::Error;
+use crate::queue::raw::RawRing;
+use crate::sync::mutex::RawMutex;
+use crate::value::{self, tally};
+
+impl Segment {
+    /// Whether a participant can never run again.
+    pub(crate) fn is_dead(&self, slot: Slot) -> bool {
+        let fenced = self.inner.fenced.load(Relaxed) >> slot.index().min(63) & 1 != 0;
+        fenced || slot.index() < self.geometry().participants && self.participant(slot).is_dead()
+    }
+
+    /// Finds out whether a participant that others wait for is dead, and recovers if so.
+    pub(crate) fn suspect(&self, slot: Slot) {
+        if slot != self.slot() && self.is_dead(slot) {
+            self.recover();
+        }
+    }
+
+    /// Cleans up after every participant that is dead; says how many were.
+    ///
+    /// The library does this by itself, in the process that started the dead one or that stands
+    /// behind it. Blocks while another process does the same.
+    pub fn recover(&self) -> usize {
+        let dead = || {
+            self.slots()
+                .filter(|slot| *slot != self.slot() && self.is_dead(*slot))
+        };
+        if dead().next().is_none() {
+            return 0;
+        }
+        // Stopped in the catalog: who holds it must go on, or die, before anybody can recover.
+        let Ok(catalog) = self.catalog() else {
+            return 0;
+        };
+        dead().filter(|slot| self.sweep(&catalog, *slot)).count()
+    }
+
+    /// Frees the slot of a participant that is dead, for a process that has none of its own yet: it
+    /// takes the dead one's place, and cleans up after it from there.
+    pub(super) fn inherit(&self, pid: u32, identity: u64) {
+        let mut corpses = self.slots().filter(|slot| self.is_dead(*slot));
+        let taken = corpses.find(|slot| {
+            let participant = self.participant(*slot);
+            participant.take_over(participant.state(), pid, identity)
+        });
+        if let Some(slot) = taken {
+            let heir = self.seen_from(slot);
+            if let Ok(catalog) = heir.catalog() {
+                heir.sweep(&catalog, slot);
+            }
+        }
+    }
+
+    /// Cleans up after a reservation that no child took up, or whose child is known to be dead.
+    pub(crate) fn release_place(&self, place: super::Place) -> Result<(), Error> {
+        let slot = Slot::new(place.slot as u16);
+        let catalog = self.catalog()?;
+        if self.participant(slot).state().generation == place.generation {
+            self.sweep(&catalog, slot);
+        }
+        Ok(())
+    }
+
+    /// The sweep. Under the catalog's lock, for a slot whose process is dead or leaves.
+    fn sweep(&self, catalog: &Catalog<'_>, dead: Slot) -> bool {
+        let participant = self.participant(dead);
+        let state = participant.state();
+        if state.phase == Life::Free || state.phase != Life::Dead && !participant.bury(state) {
+            return false;
+        }
+        let touched: Vec<u32> = self
+            .entries()
+            .filter(|index| self.is_marked(dead, Mark::Touched, *index))
+            .collect();
+        let done: Vec<tally::Name> = self
+            .each_live(&touched, Kind::Tally)
+            .filter_map(|(_, entry)| tally::last_task(self, &entry, dead))
+            .collect();
+        for (_, entry) in self.each_live(&touched, Kind::Mutex) {
+            if entry.bytes >= size_of::<RawMutex>() as u64 {
+                self.raw::<RawMutex>(entry.offset).recover(dead);
+            }
+        }
+        for (_, entry) in self.each_live(&touched, Kind::Value) {
+            value::recover_value(self, &entry, dead);
+        }
+        for (id, entry) in self.each_live(&touched, Kind::Queue) {
+            if let Some(ring) = RawRing::new(self, id, &entry) {
+                ring.recover(dead, |block, sequence| {
+                    done.contains(&tally::Name::new(id.index, block, sequence))
+                });
+            }
+        }
+        for (id, entry) in self.each_live(&touched, Kind::Counter) {
+            value::recover_counter(self, id.index, &entry, dead);
+        }
+        for (_, entry) in self.each_live(&touched, Kind::Tally) {
+            tally::recover(self, &entry, dead);
+        }
+        self.entries()
+            .for_each(|index| self.clear_mark(dead, Mark::Attached, index));
+        for (id, entry) in self.each_live(&touched, Kind::Queue) {
+            if let Some(ring) = RawRing::new(self, id, &entry) {
+                ring.wake_all();
+            }
+        }
+        self.entries()
+            .for_each(|index| self.clear_mark(dead, Mark::Touched, index));
+        for index in self.entries() {
+            let entry = self.entry(index);
+            match entry.state() {
+                (generation, Phase::Building(owner) | Phase::Dying(owner)) if owner == dead => {
+                    self.destroy(index, generation);
+                }
+                _ => {}
+            }
+        }
+        self.collect(catalog);
+        self.header().deaths.fetch_add(1, Relaxed);
+        participant.release();
+        true
+    }
+
+    /// The live objects of a kind among `indices`, with entries that lie where objects may.
+    fn each_live<'a>(
+        &'a self,
+        indices: &'a [u32],
+        kind: Kind,
+    ) -> impl Iterator<Item = (ObjectId, catalog::Entry)> + 'a {
+        indices.iter().filter_map(move |index| {
+            let raw = self.entry(*index);
+            let (generation, phase) = raw.state();
+            let entry = raw.read();
+            let id = ObjectId {
+                index: *index,
+                generation,
+            };
+            let sound = phase == Phase::Live && entry.kind == Some(kind) && self.is_inside(&entry);
+            sound.then_some((id, entry))
+        })
+    }
+}
+
+/// Leaves the segment: what a death would leave to others, this process does for itself.
+pub(super) fn leave(segment: &Segment, generation: u32) {
+    let me = segment.slot();
+    if segment.participant(me).state().generation == generation
+        && let Ok(catalog) = segment.catalog()
+    {
+        segment.sweep(&catalog, me);
+    }
+}

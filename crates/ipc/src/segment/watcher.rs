@@ -1,0 +1,207 @@
+//! The thread that notices deaths.
+//!
+//! A process that starts children, or makes or opens a segment, runs one such thread, for good. It
+//! holds the pidfds of all children and participants, sleeps until one of them ends, and recovers.
+//! It also starts the children: what kills a child when its parent dies is tied to the thread that
+//! started it, and this one ends only with the process. All signals are blocked in it. Children
+//! started by us have none until they start children themselves; they are watched from here.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use multiproc_sys::clock::Deadline;
+use multiproc_sys::pidfd::PidFd;
+use multiproc_sys::poll::{self, Notice, PollFd, PollFlags};
+use multiproc_sys::{host, signals};
+
+use super::participants::Phase;
+use super::{Segment, WeakSegment};
+use crate::error::Error;
+
+/// When to try again to recover while a stopped process holds the catalog.
+const RETRY: Duration = Duration::from_millis(100);
+
+type Job = Box<dyn FnOnce() + Send>;
+
+enum Request {
+    Watch(WeakSegment),
+    WhenEnded(OwnedFd, Job),
+    Run(Job),
+}
+
+struct Inbox {
+    requests: Mutex<Vec<Request>>,
+    notice: Notice,
+}
+
+/// The watcher's inbox; the thread is started on first use.
+fn inbox() -> Result<&'static Arc<Inbox>, Error> {
+    static INBOX: OnceLock<Arc<Inbox>> = OnceLock::new();
+    static STARTING: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(inbox) = INBOX.get() {
+        return Ok(inbox);
+    }
+    let started = || -> io::Result<Arc<Inbox>> {
+        let inbox = Arc::new(Inbox {
+            requests: Mutex::new(Vec::new()),
+            notice: Notice::new()?,
+        });
+        let watcher = Watcher::new(inbox.clone());
+        let thread = std::thread::Builder::new().name("multiproc-watch".into());
+        signals::blocked(|| thread.spawn(move || watcher.run()))?;
+        Ok(inbox)
+    };
+    let inbox = started().map_err(Error::system("starting the watcher thread"))?;
+    Ok(INBOX.get_or_init(|| inbox))
+}
+
+fn request(request: Request) -> Result<(), Error> {
+    let inbox = inbox()?;
+    inbox
+        .requests
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(request);
+    inbox.notice.raise();
+    Ok(())
+}
+
+/// Watches over the participants of a segment from now on.
+pub(super) fn watch_segment(segment: &Segment) -> Result<(), Error> {
+    request(Request::Watch(segment.downgrade()))
+}
+
+/// Runs `job` on the watcher's thread and returns what it returns. Blocks until it has run.
+///
+/// # Errors
+/// When the thread cannot be started.
+pub(crate) fn run<R: Send + 'static>(job: impl FnOnce() -> R + Send + 'static) -> Result<R, Error> {
+    let (result, ran) = std::sync::mpsc::sync_channel(1);
+    request(Request::Run(Box::new(move || {
+        let _ = result.send(job());
+    })))?;
+    ran.recv().map_err(|_| Error::System {
+        doing: "running on the watcher thread",
+        source: io::Error::other("the job panicked"),
+    })
+}
+
+/// Calls `job` on the watcher's thread once the process behind `pidfd` has ended.
+pub(crate) fn when_ended(pidfd: OwnedFd, job: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+    request(Request::WhenEnded(pidfd, Box::new(job)))
+}
+
+/// Names a participant among all segments of this process.
+type Whom = (u64, u32, u32);
+
+struct Watcher {
+    inbox: Arc<Inbox>,
+    segments: Vec<WeakSegment>,
+    ending: Vec<(OwnedFd, Job)>,
+    participants: HashMap<Whom, PidFd>,
+}
+
+impl Watcher {
+    fn new(inbox: Arc<Inbox>) -> Watcher {
+        Watcher {
+            inbox,
+            segments: Vec::new(),
+            ending: Vec::new(),
+            participants: HashMap::new(),
+        }
+    }
+
+    fn run(mut self) {
+        let mut retry = None;
+        loop {
+            let ended = self.sleep(retry);
+            self.inbox.notice.lower();
+            let requests = std::mem::take(
+                &mut *self
+                    .inbox
+                    .requests
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner),
+            );
+            for request in requests {
+                match request {
+                    Request::Watch(segment) => self.segments.push(segment),
+                    Request::WhenEnded(pidfd, job) => self.ending.push((pidfd, job)),
+                    Request::Run(job) => guarded(job),
+                }
+            }
+            for place in ended.into_iter().rev() {
+                let (_, job) = self.ending.swap_remove(place);
+                guarded(job);
+            }
+            retry = (!self.recover()).then(|| Deadline::after(RETRY));
+        }
+    }
+
+    /// Sleeps until something happens; says which of the awaited ends have come, in order.
+    fn sleep(&self, retry: Option<Deadline>) -> Vec<usize> {
+        let mut descriptors = vec![PollFd::new(&self.inbox.notice, PollFlags::IN)];
+        descriptors.extend(
+            self.ending
+                .iter()
+                .map(|(pidfd, _)| PollFd::new(pidfd, PollFlags::IN)),
+        );
+        descriptors.extend(
+            self.participants
+                .values()
+                .map(|pidfd| PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN)),
+        );
+        // It can only fail for lack of memory; then everything is looked at, a little later.
+        if poll::wait(&mut descriptors, retry).is_err() {
+            std::thread::sleep(RETRY);
+        }
+        let ending = &descriptors[1..=self.ending.len()];
+        let ended = ending
+            .iter()
+            .enumerate()
+            .filter(|(_, poll)| !poll.revents().is_empty());
+        ended.map(|(place, _)| place).collect()
+    }
+
+    /// Recovers in every segment, and learns who takes part now. Whether nobody dead is left.
+    fn recover(&mut self) -> bool {
+        let mut present = HashMap::new();
+        let mut clean = true;
+        self.segments.retain(|weak| weak.upgrade().is_some());
+        for segment in self.segments.iter().filter_map(WeakSegment::upgrade) {
+            segment.recover();
+            let identity = segment.identity();
+            for slot in segment.slots().filter(|slot| *slot != segment.slot()) {
+                let state = segment.participant(slot).state();
+                if matches!(state.phase, Phase::Free | Phase::Reserved) || state.pid == host::pid()
+                {
+                    continue;
+                }
+                let whom = (identity, slot.index(), state.generation);
+                match self
+                    .participants
+                    .remove(&whom)
+                    .map_or_else(|| PidFd::open(state.pid), Ok)
+                {
+                    Ok(pidfd) if pidfd.has_ended().unwrap_or(false) => clean = false,
+                    Ok(pidfd) => {
+                        present.insert(whom, pidfd);
+                    }
+                    // Gone since, or no descriptor to be had: look again soon.
+                    Err(_) => clean = false,
+                }
+            }
+        }
+        self.participants = present;
+        clean
+    }
+}
+
+/// Runs a job of somebody else's, whose panic is its own affair.
+fn guarded(job: Job) {
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
+}

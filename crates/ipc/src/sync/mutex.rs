@@ -1,0 +1,444 @@
+//! A lock whose owner may die.
+//!
+//! # Purpose
+//!
+//! Mutual exclusion between threads of any processes. Ownership lives in the word, so that the
+//! death of an owner is seen, and told to the next one.
+//!
+//! # Shared layout and states
+//!
+//! ```text
+//! RawMutex   u32   [ waiting 31 | owner died 30 | poisoned 29 | 0 | owner 16 ]
+//! ```
+//!
+//! | word | meaning |
+//! |---|---|
+//! | `0` | free |
+//! | `owner` | held |
+//! | `died` | free; the last owner died inside |
+//! | `died + owner` | held by one who was told, and has not yet said that the data is consistent |
+//! | `poisoned` | nobody gets it: one who was told let go without saying so |
+//!
+//! `waiting` may be added to any: somebody may be asleep.
+//!
+//! # Invariants
+//!
+//! - I1 The owner's field changes from 0 to a slot by that slot, and back by it or by recovery
+//!   after its death.
+//! - I2 A sleeper set `waiting`, and whoever takes the word while others may sleep keeps it.
+//!
+//! # Orderings
+//!
+//! - `mutex`: Release at unlock and in recovery; pairs with Acquire in lock.
+//!
+//! # If a process dies
+//!
+//! As owner: recovery makes `died` of it. Between unlock and the wake, or woken and not yet owner:
+//! recovery wakes everybody on every lock that the dead process ever used.
+
+use std::cell::UnsafeCell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::time::Duration;
+
+use multiproc_sys::clock::Deadline;
+use multiproc_sys::futex;
+
+use super::wait::{Patience, Slept, spin};
+use crate::error::Error;
+use crate::plain::Plain;
+use crate::segment::catalog::Kind;
+use crate::segment::layout::{Geometry, Raw};
+use crate::segment::lifetime::Shared;
+use crate::segment::participants::Slot;
+use crate::segment::{Object, Segment, handle};
+
+const WAITING: u32 = 1 << 31;
+const DIED: u32 = 1 << 30;
+const POISONED: u32 = 1 << 29;
+const OWNER: u32 = 0xffff;
+
+/// The word of a lock, in shared memory.
+#[repr(transparent)]
+pub(crate) struct RawMutex(AtomicU32);
+
+// SAFETY: an atomic.
+unsafe impl Raw for RawMutex {}
+
+/// How a lock was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Taken {
+    Clean,
+    OwnerDied,
+}
+
+/// Why a lock was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    Held,
+    Poisoned,
+}
+
+impl RawMutex {
+    /// One attempt, which never sleeps.
+    pub(crate) fn try_lock(&self, me: Slot) -> Result<Taken, Refused> {
+        self.try_lock_as(u32::from(me.tag()))
+    }
+
+    fn try_lock_as(&self, mine: u32) -> Result<Taken, Refused> {
+        let mut word = 0;
+        loop {
+            // ORDERING(mutex): Acquire; pairs with Release in `unlock` and `recover`.
+            // DEATH: the word names us; recovery passes it on.
+            match self
+                .0
+                .compare_exchange_weak(word, word | mine, Acquire, Relaxed)
+            {
+                Ok(_) if word & DIED != 0 => return Ok(Taken::OwnerDied),
+                Ok(_) => return Ok(Taken::Clean),
+                Err(now) if now & POISONED != 0 => return Err(Refused::Poisoned),
+                Err(now) if now & OWNER != 0 => return Err(Refused::Held),
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// Takes the lock, or `None` at the deadline. `stuck` is called with the owner whenever it has
+    /// held the lock for a while: it finds out whether that one is alive, and recovers if not.
+    pub(crate) fn lock(
+        &self,
+        me: Slot,
+        deadline: Option<Deadline>,
+        mut stuck: impl FnMut(Slot),
+    ) -> Result<Option<Taken>, Poisoned> {
+        let mine = u32::from(me.tag());
+        let attempt = |mine| match self.try_lock_as(mine) {
+            Ok(taken) => Some(Ok(taken)),
+            Err(Refused::Poisoned) => Some(Err(Poisoned)),
+            Err(Refused::Held) => None,
+        };
+        if let Some(done) = spin(|| attempt(mine)) {
+            return done.map(Some);
+        }
+        let mut patience = Patience::until(deadline);
+        loop {
+            // I2: from here on, others may sleep too.
+            if let Some(done) = attempt(mine | WAITING) {
+                return done.map(Some);
+            }
+            let word = self.0.load(Relaxed);
+            if word & OWNER == 0 {
+                continue;
+            }
+            if word & WAITING == 0
+                && self
+                    .0
+                    .compare_exchange(word, word | WAITING, Relaxed, Relaxed)
+                    .is_err()
+            {
+                continue;
+            }
+            match patience.sleep(&self.0, word | WAITING) {
+                Slept::Woken => {}
+                Slept::Stuck => Slot::from_tag((word & OWNER) as u16).map_or((), &mut stuck),
+                Slept::TimedOut => return attempt(mine | WAITING).transpose(),
+            }
+        }
+    }
+
+    /// Says that the data is consistent although the last owner died. Only for the owner.
+    pub(crate) fn mark_consistent(&self) {
+        // DEATH: the next owner is told, of either death.
+        self.0.fetch_and(!DIED, Relaxed);
+    }
+
+    /// Lets go. Only for the owner, who poisons the lock if it was told of a death and has not said
+    /// that the data is consistent.
+    pub(crate) fn unlock(&self) {
+        let word = self.0.load(Relaxed);
+        if word & DIED != 0 {
+            // ORDERING(mutex): Release; pairs with Acquire in `try_lock`.
+            self.0.store(POISONED, Release);
+            futex::wake_all(&self.0);
+            return;
+        }
+        // ORDERING(mutex): Release; pairs with Acquire in `try_lock`.
+        // DEATH: free, and a sleeper not woken; recovery wakes it.
+        let word = self.0.swap(0, Release);
+        if word & WAITING != 0 {
+            futex::wake(&self.0, 1);
+        }
+    }
+
+    /// Takes the lock from `dead`, if it held it, and wakes everybody.
+    pub(crate) fn recover(&self, dead: Slot) {
+        let mut word = self.0.load(Relaxed);
+        while word & OWNER == u32::from(dead.tag()) {
+            // ORDERING(mutex): Release, though what the dead wrote came before its death anyway.
+            // DEATH: as if recovery had not begun, or `died` and nobody woken; both are repeated.
+            match self
+                .0
+                .compare_exchange_weak(word, DIED | word & WAITING, Release, Relaxed)
+            {
+                Ok(_) => break,
+                Err(now) => word = now,
+            }
+        }
+        futex::wake_all(&self.0);
+    }
+
+    /// Who holds the lock, and whether it is poisoned: for inspection.
+    pub(crate) fn state(&self) -> (Option<Slot>, bool) {
+        let word = self.0.load(Relaxed);
+        (Slot::from_tag((word & OWNER) as u16), word & POISONED != 0)
+    }
+}
+
+/// One who was told of a death let go of the lock without marking the data consistent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Poisoned;
+
+/// Plain data in shared memory that one thread of one process at a time may use.
+///
+/// A handle: clone it, send it to another process as an argument or in a message. Python's
+/// `multiprocessing.Lock`, with the data inside it.
+///
+/// When an owner dies, the next one gets the lock with a guard that [says so](MutexGuard::owner_died):
+/// it repairs the data and calls [`mark_consistent`](MutexGuard::mark_consistent); if it lets go
+/// without, the lock is poisoned. Nobody ever waits for the dead.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use multiproc_ipc::Mutex;
+///
+/// let account = Mutex::new(100_i64)?;
+/// *account.lock()? += 50;
+/// assert_eq!(*account.lock()?, 150);
+/// # Ok(())
+/// # }
+/// ```
+#[doc(alias = "Lock")]
+#[doc(alias = "acquire")]
+pub struct Mutex<T> {
+    object: Arc<Object>,
+    data: PhantomData<fn(T) -> T>,
+}
+
+/// Where the data stands behind the word: a line of its own, so that waiters do not disturb it.
+const DATA: u64 = 64;
+
+/// Why a lock was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LockError {
+    /// The deadline passed, or for `try_lock`: somebody holds it. Nothing was taken.
+    #[error("somebody else holds the lock")]
+    Held,
+    /// An owner died inside, and the next one let go without marking the data consistent.
+    #[error("the lock is poisoned: an owner died inside, and the next did not repair the data")]
+    Poisoned,
+}
+
+impl<T: Plain> Mutex<T> {
+    /// A lock around `value`, in the current segment.
+    ///
+    /// # Errors
+    /// When the segment cannot be made, or has no room for another object.
+    pub fn new(value: T) -> Result<Mutex<T>, Error> {
+        Mutex::new_in(&Segment::current()?, value)
+    }
+
+    /// As [`new`](Mutex::new), in `segment`.
+    pub fn new_in(segment: &Segment, value: T) -> Result<Mutex<T>, Error> {
+        const { assert!(align_of::<T>() <= DATA as usize) };
+        let object = segment.create(Self::spec(segment.geometry(), 1)?, |object| {
+            // SAFETY: the object is ours alone until it is in the catalog, zeroed, and its extent
+            // has room for a `T` behind `DATA`, which is aligned for it.
+            // DEATH: the object is not in the catalog; recovery frees its extent.
+            unsafe { object.address(DATA).cast::<T>().write(value) };
+        })?;
+        Ok(Mutex {
+            object,
+            data: PhantomData,
+        })
+    }
+
+    fn word(&self) -> &RawMutex {
+        self.object.raw(0)
+    }
+
+    /// Takes the lock. Blocks until it is free, or its owner dead.
+    ///
+    /// # Errors
+    /// [`LockError::Poisoned`].
+    pub fn lock(&self) -> Result<MutexGuard<'_, T>, LockError> {
+        self.lock_by(None)
+    }
+
+    /// As [`lock`](Mutex::lock), for at most `timeout`.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] at the deadline, [`LockError::Poisoned`].
+    pub fn lock_timeout(&self, timeout: Duration) -> Result<MutexGuard<'_, T>, LockError> {
+        self.lock_by(Some(Deadline::after(timeout)))
+    }
+
+    fn lock_by(&self, deadline: Option<Deadline>) -> Result<MutexGuard<'_, T>, LockError> {
+        let segment = self.object.segment();
+        let taken = self
+            .word()
+            .lock(segment.slot(), deadline, |owner| segment.suspect(owner));
+        match taken {
+            Ok(Some(taken)) => Ok(self.guard(taken)),
+            Ok(None) => Err(LockError::Held),
+            Err(Poisoned) => Err(LockError::Poisoned),
+        }
+    }
+
+    /// Takes the lock if it is free. Never blocks.
+    ///
+    /// # Errors
+    /// [`LockError::Held`], [`LockError::Poisoned`].
+    pub fn try_lock(&self) -> Result<MutexGuard<'_, T>, LockError> {
+        match self.word().try_lock(self.object.segment().slot()) {
+            Ok(taken) => Ok(self.guard(taken)),
+            Err(Refused::Held) => Err(LockError::Held),
+            Err(Refused::Poisoned) => Err(LockError::Poisoned),
+        }
+    }
+
+    fn guard(&self, taken: Taken) -> MutexGuard<'_, T> {
+        MutexGuard {
+            mutex: self,
+            taken,
+            unsend: PhantomData,
+        }
+    }
+
+    fn data(&self) -> *mut T {
+        // Plain data has no padding and every bit pattern is a value; `UnsafeCell` is what makes
+        // the writes of others defined.
+        self.object
+            .address(DATA)
+            .cast::<UnsafeCell<T>>()
+            .cast::<T>()
+    }
+}
+
+handle!(Mutex<T: Plain>);
+
+impl<T: Plain> Shared for Mutex<T> {
+    const KIND: Kind = Kind::Mutex;
+    type Element = T;
+
+    fn bytes(_: &Geometry, count: u64) -> Option<u64> {
+        (count == 1).then_some(DATA + size_of::<T>() as u64)
+    }
+}
+
+/// The right to use the data of a [`Mutex`], until it is dropped.
+#[must_use = "the lock is let go as soon as the guard is dropped"]
+pub struct MutexGuard<'a, T: Plain> {
+    mutex: &'a Mutex<T>,
+    taken: Taken,
+    /// Threads share their process's slot; a guard is still one thread's.
+    unsend: PhantomData<*const ()>,
+}
+
+impl<T: Plain> MutexGuard<'_, T> {
+    /// Whether the last owner died while it held the lock: the data may be half changed.
+    pub fn owner_died(&self) -> bool {
+        self.taken == Taken::OwnerDied
+    }
+
+    /// Says that the data is consistent (again) after [`owner_died`](MutexGuard::owner_died).
+    pub fn mark_consistent(&mut self) {
+        self.mutex.word().mark_consistent();
+        self.taken = Taken::Clean;
+    }
+}
+
+impl<T: Plain> Deref for MutexGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: I1, the lock is ours; peers that obey the protocol do not touch the data, and
+        // any bytes are a `T`.
+        unsafe { &*self.mutex.data() }
+    }
+}
+
+impl<T: Plain> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as in `deref`; `&mut self` makes it the only reference.
+        // DEATH: the data stays half changed, and the next owner is told.
+        unsafe { &mut *self.mutex.data() }
+    }
+}
+
+impl<T: Plain> Drop for MutexGuard<'_, T> {
+    fn drop(&mut self) {
+        self.mutex.word().unlock();
+    }
+}
+
+impl<T: Plain + fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        T::fmt(self, formatter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn word() -> RawMutex {
+        RawMutex(AtomicU32::new(0))
+    }
+
+    #[test]
+    fn lock_held_refuses_another() {
+        let mutex = word();
+        assert_eq!(mutex.try_lock(Slot::new(0)), Ok(Taken::Clean));
+        assert_eq!(mutex.try_lock(Slot::new(1)), Err(Refused::Held));
+        mutex.unlock();
+        assert_eq!(mutex.try_lock(Slot::new(1)), Ok(Taken::Clean));
+    }
+
+    #[test]
+    fn recover_of_the_owner_tells_the_next_one() {
+        let mutex = word();
+        assert_eq!(mutex.try_lock(Slot::new(0)), Ok(Taken::Clean));
+        mutex.recover(Slot::new(1));
+        assert_eq!(mutex.try_lock(Slot::new(1)), Err(Refused::Held));
+        mutex.recover(Slot::new(0));
+        assert_eq!(mutex.try_lock(Slot::new(1)), Ok(Taken::OwnerDied));
+        mutex.mark_consistent();
+        mutex.unlock();
+        assert_eq!(mutex.try_lock(Slot::new(2)), Ok(Taken::Clean));
+    }
+
+    #[test]
+    fn unlock_without_mark_consistent_poisons() {
+        let mutex = word();
+        assert_eq!(mutex.try_lock(Slot::new(0)), Ok(Taken::Clean));
+        mutex.recover(Slot::new(0));
+        assert_eq!(mutex.try_lock(Slot::new(1)), Ok(Taken::OwnerDied));
+        mutex.unlock();
+        assert_eq!(mutex.try_lock(Slot::new(1)), Err(Refused::Poisoned));
+        assert_eq!(mutex.lock(Slot::new(1), None, |_| ()), Err(Poisoned));
+    }
+
+    #[test]
+    fn lock_behind_a_silent_owner_suspects_it() {
+        let mutex = word();
+        assert_eq!(mutex.try_lock(Slot::new(7)), Ok(Taken::Clean));
+        let taken = mutex.lock(Slot::new(1), None, |owner| mutex.recover(owner));
+        assert_eq!(taken, Ok(Some(Taken::OwnerDied)));
+    }
+}

@@ -1,0 +1,268 @@
+//! The one module in which anybody sleeps.
+//!
+//! # Purpose
+//!
+//! [`EventCount`] lets threads of any process sleep until *something* changed, without a lock
+//! around the change: a sleeper announces itself, looks once more, and sleeps; whoever changes
+//! something looks for sleepers afterwards. [`Patience`] measures out the sleep of a thread that
+//! is stuck behind an owner, so that it looks now and then whether the owner still lives.
+//!
+//! # Shared layout
+//!
+//! ```text
+//! EventCount   u64   [ sequence 32 (the futex) | epoch 16 | waiters 16 ]
+//! ```
+//!
+//! # Invariants
+//!
+//! - I1 A sleeper that announced itself before the change became visible is woken, or sees it.
+//! - I2 `waiters` is at least the number of live sleepers announced in this epoch; too high costs a
+//!   system call, too low never happens: recovery starts a new epoch, wakes everybody, and who was
+//!   announced in the old one does not sign off.
+//!
+//! # Orderings
+//!
+//! - `eventcount`: the announcement (RMW, `SeqCst`) precedes the second look; the change precedes a
+//!   `SeqCst` fence, which precedes the look for sleepers. One of the two sees the other.
+//!
+//! # If a process dies
+//!
+//! A dead sleeper leaves `waiters` too high. A dead waker may have changed something and woken
+//! nobody; one that was woken may have died before it acted. Recovery wakes everybody for all three.
+
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicU32, AtomicU64, fence};
+use std::time::Duration;
+
+use multiproc_sys::clock::Deadline;
+use multiproc_sys::futex::{self, Waited};
+use multiproc_sys::host;
+
+use crate::segment::layout::Raw;
+
+/// How often a waiter looks again before it sleeps.
+const SPINS: u32 = 64;
+/// The first and the longest sleep of a thread stuck behind an owner.
+const PATIENCE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
+
+/// A place where threads of any process sleep until something changed.
+#[repr(transparent)]
+pub(crate) struct EventCount(AtomicU64);
+
+// SAFETY: an atomic.
+unsafe impl Raw for EventCount {}
+
+/// An announcement to an [`EventCount`]: what the count was at that time.
+#[derive(Clone, Copy)]
+#[must_use]
+struct Ticket(u64);
+
+const WAITERS: u64 = 0xffff;
+const EPOCH: u64 = 0xffff << 16;
+const ONE_EPOCH: u64 = 1 << 16;
+const ONE_SEQUENCE: u64 = 1 << 32;
+
+impl EventCount {
+    #[cfg(test)]
+    fn new() -> EventCount {
+        EventCount(AtomicU64::new(0))
+    }
+
+    /// The half of the word that the kernel compares.
+    fn futex(&self) -> &AtomicU32 {
+        let half = usize::from(cfg!(target_endian = "little"));
+        // SAFETY: both halves of an aligned u64 are aligned u32 inside it; mixing sizes is what
+        // the kernel does to the word anyway, and the half is only loaded there.
+        unsafe { &*std::ptr::from_ref(&self.0).cast::<AtomicU32>().add(half) }
+    }
+
+    fn announce(&self) -> Ticket {
+        // ORDERING(eventcount): SeqCst RMW, before the caller's second look.
+        // DEATH: one waiter too many until recovery.
+        Ticket(self.0.fetch_add(1, SeqCst))
+    }
+
+    fn sign_off(&self, ticket: Ticket) {
+        let mut word = self.0.load(Relaxed);
+        while word & EPOCH == ticket.0 & EPOCH && word & WAITERS != 0 {
+            match self
+                .0
+                .compare_exchange_weak(word, word - 1, SeqCst, Relaxed)
+            {
+                Ok(_) => return,
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    fn sleep(&self, ticket: Ticket, deadline: Option<Deadline>) -> Waited {
+        futex::wait(self.futex(), (ticket.0 >> 32) as u32, deadline)
+    }
+
+    /// Wakes up to `count` sleepers after a change that the caller has made.
+    pub(crate) fn notify(&self, count: u32) {
+        // ORDERING(eventcount): the change before this fence, the look for sleepers after it.
+        fence(SeqCst);
+        if self.0.load(Relaxed) & WAITERS != 0 {
+            // DEATH: nobody is woken; recovery does it.
+            self.0.fetch_add(ONE_SEQUENCE, SeqCst);
+            futex::wake(self.futex(), count);
+        }
+    }
+
+    /// Starts a new epoch without sleepers and wakes everybody, whoever died in the old one.
+    pub(crate) fn recover(&self) {
+        let mut word = self.0.load(Relaxed);
+        loop {
+            let epoch = word.wrapping_add(ONE_EPOCH) & EPOCH;
+            let sequence = word.wrapping_add(ONE_SEQUENCE) & !(EPOCH | WAITERS);
+            match self
+                .0
+                .compare_exchange_weak(word, sequence | epoch, SeqCst, Relaxed)
+            {
+                Ok(_) => break,
+                Err(now) => word = now,
+            }
+        }
+        // DEATH: the sleepers go on sleeping; the recovery of the recoverer comes here again.
+        futex::wake_all(self.futex());
+    }
+
+    /// Repeats `attempt` until it gives something, sleeping in between; `None` at the deadline.
+    pub(crate) fn wait_for<R>(
+        &self,
+        deadline: Option<Deadline>,
+        mut attempt: impl FnMut() -> Option<R>,
+    ) -> Option<R> {
+        if let Some(done) = spin(&mut attempt) {
+            return Some(done);
+        }
+        loop {
+            let ticket = self.announce();
+            let done = attempt();
+            let waited = match done {
+                Some(_) => Waited::Changed,
+                None => self.sleep(ticket, deadline),
+            };
+            self.sign_off(ticket);
+            if done.is_some() {
+                return done;
+            }
+            // A wake that came together with the deadline must not be swallowed: look once more.
+            let done = attempt();
+            if done.is_some() || waited == Waited::TimedOut || deadline.is_some_and(|d| d.passed())
+            {
+                return done;
+            }
+        }
+    }
+}
+
+/// Tries a few times without sleeping; once where there is one processor, and nobody else can act
+/// while we spin.
+pub(crate) fn spin<R>(mut attempt: impl FnMut() -> Option<R>) -> Option<R> {
+    use std::sync::OnceLock;
+    static ALONE: OnceLock<bool> = OnceLock::new();
+    let spins = if *ALONE.get_or_init(|| host::processors() == 1) {
+        1
+    } else {
+        SPINS
+    };
+    for _ in 0..spins {
+        if let Some(done) = attempt() {
+            return Some(done);
+        }
+        std::hint::spin_loop();
+    }
+    None
+}
+
+/// Sleeps of growing length for a thread that waits for one owner, who may be dead.
+pub(crate) struct Patience {
+    next: Duration,
+    deadline: Option<Deadline>,
+}
+
+/// What a sleep of [`Patience`] ended with.
+#[must_use]
+pub(crate) enum Slept {
+    /// The word changed, or may have.
+    Woken,
+    /// Nothing happened for a while: is the owner alive?
+    Stuck,
+    /// The caller's deadline passed.
+    TimedOut,
+}
+
+impl Patience {
+    pub(crate) fn until(deadline: Option<Deadline>) -> Patience {
+        Patience {
+            next: PATIENCE.0,
+            deadline,
+        }
+    }
+
+    /// Sleeps while `word` holds `value`, for a while.
+    pub(crate) fn sleep(&mut self, word: &AtomicU32, value: u32) -> Slept {
+        let slice = Deadline::after(self.next).or_earlier(self.deadline);
+        match futex::wait(word, value, Some(slice)) {
+            Waited::Woken | Waited::Changed => Slept::Woken,
+            Waited::TimedOut if self.deadline.is_some_and(|deadline| deadline.passed()) => {
+                Slept::TimedOut
+            }
+            Waited::TimedOut => {
+                self.next = (self.next * 2).min(PATIENCE.1);
+                Slept::Stuck
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wait_for_a_change_made_by_another_thread_ends() {
+        let event = EventCount::new();
+        let value = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                event
+                    .wait_for(Some(Deadline::after(Duration::from_secs(60))), || {
+                        (value.load(SeqCst) == 1).then_some(())
+                    })
+                    .expect("woken long before the deadline");
+            });
+            value.store(1, SeqCst);
+            event.notify(1);
+        });
+        assert_eq!(event.0.load(SeqCst) & WAITERS, 0);
+    }
+
+    #[test]
+    fn wait_for_nothing_ends_at_the_deadline_and_signs_off() {
+        let event = EventCount::new();
+        let deadline = Deadline::after(Duration::from_millis(10));
+        assert_eq!(event.wait_for(Some(deadline), || None::<()>), None);
+        assert!(deadline.passed());
+        assert_eq!(event.0.load(SeqCst) & WAITERS, 0);
+    }
+
+    #[test]
+    fn recover_forgets_the_sleepers_of_the_old_epoch() {
+        let event = EventCount::new();
+        let ticket = event.announce();
+        event.recover();
+        assert_eq!(event.0.load(SeqCst) & WAITERS, 0);
+        let other = event.announce();
+        event.sign_off(ticket);
+        assert_eq!(
+            event.0.load(SeqCst) & WAITERS,
+            1,
+            "a stale sign-off must not count"
+        );
+        event.sign_off(other);
+        assert_eq!(event.0.load(SeqCst) & WAITERS, 0);
+    }
+}

@@ -1,0 +1,17 @@
+//! Shared numbers and plain data.
+
+mod array;
+mod counter;
+pub(crate) mod fold;
+pub(crate) mod tally;
+mod whole;
+pub(crate) mod words;
+
+pub use array::{Array, Integer};
+pub use counter::Counter;
+pub use tally::{Numbers, Tally};
+pub use whole::Value;
+
+pub(crate) use counter::recover as recover_counter;
+pub(crate) use counter::total as counter_total;
+pub(crate) use whole::recover as recover_value;
