@@ -84,11 +84,7 @@ impl Route<'_> {
             Route::Start(segment, inherited) => (Some(segment.clone()), Some(inherited.to_vec())),
             Route::Pipe => (None, None),
         };
-        Passage {
-            segment,
-            carried: Vec::new(),
-            descriptors,
-        }
+        Passage { segment, carried: Vec::new(), descriptors }
     }
 }
 
@@ -112,14 +108,11 @@ pub(crate) fn decode<T: DeserializeOwned>(route: Route<'_>, frame: &[u8]) -> Res
         [CODEC, VERSION, value @ ..] => value,
         _ => return Err(Error::Malformed("written by another codec, or cut short")),
     };
-    let (read, _) = within(route.passage(), || {
-        bincode::serde::decode_from_slice(value, configuration())
-    });
+    let (read, _) =
+        within(route.passage(), || bincode::serde::decode_from_slice(value, configuration()));
     let (decoded, used) = read.map_err(|error| Error::Codec(error.to_string()))?;
     if used != value.len() {
-        return Err(Error::Malformed(
-            "bytes are left over: it holds a value of another type",
-        ));
+        return Err(Error::Malformed("bytes are left over: it holds a value of another type"));
     }
     Ok(decoded)
 }
@@ -128,11 +121,7 @@ pub(crate) fn decode<T: DeserializeOwned>(route: Route<'_>, frame: &[u8]) -> Res
 pub(crate) fn carry(object: &Object) -> Result<(), Error> {
     PASSAGE.with_borrow_mut(|passage| {
         let passage = passage.as_mut().ok_or(Error::ForeignHandle)?;
-        if !passage
-            .segment
-            .as_ref()
-            .is_some_and(|segment| segment.is(object.segment()))
-        {
+        if !passage.segment.as_ref().is_some_and(|segment| segment.is(object.segment())) {
             return Err(Error::ForeignHandle);
         }
         if !passage.carried.contains(&object.id) {
@@ -156,9 +145,7 @@ pub(crate) fn reach<T: Shared>(word: u64) -> Result<Arc<Object>, Error> {
 /// Notes that the value under way names `descriptor`, or refuses where none can travel.
 pub(crate) fn pass_descriptor(descriptor: RawFd) -> Result<(), Error> {
     PASSAGE.with_borrow_mut(|passage| {
-        let descriptors = passage
-            .as_mut()
-            .and_then(|passage| passage.descriptors.as_mut());
+        let descriptors = passage.as_mut().and_then(|passage| passage.descriptors.as_mut());
         descriptors.ok_or(Error::ForeignHandle)?.push(descriptor);
         Ok(())
     })
@@ -167,9 +154,7 @@ pub(crate) fn pass_descriptor(descriptor: RawFd) -> Result<(), Error> {
 /// Takes the descriptor that the value under way names, if it was inherited for that.
 pub(crate) fn take_descriptor(descriptor: RawFd) -> Result<RawFd, Error> {
     PASSAGE.with_borrow_mut(|passage| {
-        let descriptors = passage
-            .as_mut()
-            .and_then(|passage| passage.descriptors.as_mut());
+        let descriptors = passage.as_mut().and_then(|passage| passage.descriptors.as_mut());
         let inherited = descriptors.ok_or(Error::ForeignHandle)?;
         let place = inherited.iter().position(|one| *one == descriptor);
         let place = place.ok_or(Error::Malformed("a descriptor was not passed on"))?;
@@ -209,22 +194,13 @@ mod tests {
     #[test]
     fn decode_of_a_frame_of_another_codec_is_malformed() {
         let bytes = postcard::to_stdvec(&7u64).unwrap();
-        assert!(matches!(
-            decode::<u64>(Route::Pipe, &bytes),
-            Err(Error::Malformed(_))
-        ));
+        assert!(matches!(decode::<u64>(Route::Pipe, &bytes), Err(Error::Malformed(_))));
     }
 
     #[test]
     fn values_survive_this_codec_as_they_survive_postcard() {
         // The alternative that would take over if bincode had to go must say the same of a value.
-        let value = (
-            i128::MIN,
-            'ß',
-            [Some(1u8), None],
-            Ok::<u32, String>(7),
-            f32::INFINITY,
-        );
+        let value = (i128::MIN, 'ß', [Some(1u8), None], Ok::<u32, String>(7), f32::INFINITY);
         let ours = encode(Route::Pipe, &value).unwrap();
         let theirs = postcard::to_stdvec(&value).unwrap();
         let decoded: (i128, char, [Option<u8>; 2], Result<u32, String>, f32) =

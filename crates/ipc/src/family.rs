@@ -35,11 +35,7 @@ pub struct Ticket {
 
 impl fmt::Display for Ticket {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Place {
-            slot,
-            generation,
-            parent,
-        } = self.place;
+        let Place { slot, generation, parent } = self.place;
         write!(formatter, "{slot}.{generation}.{parent}.{}", self.mailbox)
     }
 }
@@ -49,19 +45,14 @@ impl FromStr for Ticket {
 
     fn from_str(text: &str) -> Result<Ticket, Error> {
         let malformed = || Error::Malformed("a ticket consists of four numbers");
-        let numbers = text
-            .split('.')
-            .map(|number| number.parse().map_err(|_| malformed()));
+        let numbers = text.split('.').map(|number| number.parse().map_err(|_| malformed()));
         let numbers: Vec<u64> = numbers.collect::<Result<_, _>>()?;
         let [slot, generation, parent, mailbox] = numbers[..] else {
             return Err(malformed());
         };
         let small = |number: u64| u32::try_from(number).map_err(|_| malformed());
-        let place = Place {
-            slot: small(slot)?,
-            generation: small(generation)?,
-            parent: small(parent)?,
-        };
+        let place =
+            Place { slot: small(slot)?, generation: small(generation)?, parent: small(parent)? };
         Ok(Ticket { place, mailbox })
     }
 }
@@ -118,22 +109,14 @@ impl Berth {
         let spec = raw::spec(1, MESSAGE_BYTES).expect("a mailbox is a possible queue");
         let mailbox = segment.create(spec, |_| ())?;
         let place = segment.reserve()?;
-        let berth = Berth {
-            segment: segment.clone(),
-            place,
-            mailbox,
-            settled: Mutex::new(None),
-        };
+        let berth = Berth { segment: segment.clone(), place, mailbox, settled: Mutex::new(None) };
         segment.attach_for(place, &berth.mailbox)?;
         Ok(berth)
     }
 
     /// What the child needs to know.
     pub fn ticket(&self) -> Ticket {
-        Ticket {
-            place: self.place,
-            mailbox: self.mailbox.id.pack(),
-        }
+        Ticket { place: self.place, mailbox: self.mailbox.id.pack() }
     }
 
     /// The segment's file, which the child inherits.
@@ -154,10 +137,7 @@ impl Berth {
     /// What the child has noted as done so far.
     pub fn progress(&self) -> u64 {
         let slot = crate::segment::participants::Slot::new(self.place.slot as u16);
-        self.segment
-            .participant(slot)
-            .progress
-            .load(std::sync::atomic::Ordering::Relaxed)
+        self.segment.participant(slot).progress.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// Puts the arguments into the mailbox; returns the descriptors that the child must inherit.
@@ -182,20 +162,12 @@ impl Berth {
             let Some(block) = ring.take(Role::Held) else {
                 return Settled::NoResult;
             };
-            match ring
-                .message(block)
-                .ok()
-                .and_then(|message| message.first().copied())
-            {
+            match ring.message(block).ok().and_then(|message| message.first().copied()) {
                 Some(RESULT) => Settled::Result(Letter(block)),
                 tag => {
                     // What the arguments kept alive goes now: somebody may wait for it to go.
                     ring.release(block);
-                    if tag == Some(ARGUMENTS) {
-                        Settled::NeverReady
-                    } else {
-                        Settled::NoResult
-                    }
+                    if tag == Some(ARGUMENTS) { Settled::NeverReady } else { Settled::NoResult }
                 }
             }
         })
@@ -207,19 +179,14 @@ impl Berth {
     /// When it does not hold a value of this type.
     pub fn read<R: DeserializeOwned>(&self, letter: Letter) -> Result<R, Error> {
         let message = raw::ring(&self.mailbox).message(letter.0)?;
-        let frame = message
-            .get(1..)
-            .ok_or(Error::Malformed("an empty letter"))?;
+        let frame = message.get(1..).ok_or(Error::Malformed("an empty letter"))?;
         codec::decode(Route::Message(&self.segment), frame)
     }
 }
 
 impl Drop for Berth {
     fn drop(&mut self) {
-        let settled = *self
-            .settled
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner);
+        let settled = *self.settled.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Some(Settled::Result(letter)) = settled {
             raw::ring(&self.mailbox).release(letter.0);
         }
@@ -260,9 +227,7 @@ impl Seat {
     /// When they are of another type, or were taken before.
     pub fn take_arguments<A: DeserializeOwned>(&self, inherited: &[RawFd]) -> Result<A, Error> {
         let ring = raw::ring(&self.mailbox);
-        let block = ring
-            .take(Role::Held)
-            .ok_or(Error::Malformed("the mailbox is empty"))?;
+        let block = ring.take(Role::Held).ok_or(Error::Malformed("the mailbox is empty"))?;
         let frame = ring.message(block).and_then(|message| match message {
             [ARGUMENTS, frame @ ..] => Ok(frame),
             _ => Err(Error::Malformed("the mailbox holds no arguments")),
@@ -278,11 +243,7 @@ impl Seat {
     /// # Errors
     /// When it cannot be encoded, or the segment has no room.
     pub fn put_result<R: Serialize>(&self, result: &R) -> Result<(), Error> {
-        put(
-            &self.mailbox,
-            RESULT,
-            codec::encode(Route::Message(&self.segment), result)?,
-        )
+        put(&self.mailbox, RESULT, codec::encode(Route::Message(&self.segment), result)?)
     }
 }
 
@@ -310,15 +271,8 @@ mod tests {
 
     #[test]
     fn ticket_written_and_read_is_the_same() {
-        let place = Place {
-            slot: 3,
-            generation: 7,
-            parent: 4242,
-        };
-        let ticket = Ticket {
-            place,
-            mailbox: u64::MAX,
-        };
+        let place = Place { slot: 3, generation: 7, parent: 4242 };
+        let ticket = Ticket { place, mailbox: u64::MAX };
         assert_eq!(ticket.to_string().parse::<Ticket>().unwrap(), ticket);
         for wrong in ["", "1.2.3", "1.2.3.4.5", "a.b.c.d", "4294967296.0.0.0"] {
             assert!(wrong.parse::<Ticket>().is_err(), "{wrong}");
@@ -333,11 +287,7 @@ mod tests {
             assert!(Berth::reserve(&segment).is_err(), "both places are taken");
             berth.put_arguments(&"hello").unwrap();
             assert_eq!(berth.settle(), Settled::NeverReady);
-            assert_eq!(
-                berth.settle(),
-                Settled::NeverReady,
-                "settling again changes nothing"
-            );
+            assert_eq!(berth.settle(), Settled::NeverReady, "settling again changes nothing");
         }
     }
 }

@@ -237,10 +237,7 @@ impl<S, R: DeserializeOwned> Pipe<S, R> {
 }
 
 fn is_hangup(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
-    )
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 impl<S, R> AsFd for Pipe<S, R> {

@@ -90,10 +90,7 @@ impl Element {
 
     /// The element that a catalog entry names.
     pub(crate) fn from_code(code: u32) -> Element {
-        Element::ALL
-            .get(code as usize)
-            .copied()
-            .unwrap_or(Element::Opaque)
+        Element::ALL.get(code as usize).copied().unwrap_or(Element::Opaque)
     }
 
     /// The Rust name of the type, where it has one.

@@ -57,12 +57,7 @@ impl Own {
             // What no program of ours writes belongs to nobody who could free it.
             _ => Role::Held,
         };
-        Own {
-            sequence: (word >> 32) as u32,
-            attempt: (word >> 24) as u8,
-            role,
-            owner: word as u16,
-        }
+        Own { sequence: (word >> 32) as u32, attempt: (word >> 24) as u8, role, owner: word as u16 }
     }
 
     fn pack(self) -> u64 {
@@ -77,47 +72,25 @@ impl Own {
     }
 
     pub(crate) fn free(self) -> Own {
-        Own {
-            attempt: 0,
-            role: Role::Free,
-            owner: 0,
-            ..self
-        }
+        Own { attempt: 0, role: Role::Free, owner: 0, ..self }
     }
 
     /// The next allocation of the block.
     pub(crate) fn allocated(self, slot: Slot) -> Own {
         let sequence = self.sequence.wrapping_add(1);
-        Own {
-            sequence,
-            attempt: 0,
-            role: Role::Held,
-            owner: slot.tag(),
-        }
+        Own { sequence, attempt: 0, role: Role::Held, owner: slot.tag() }
     }
 
     pub(crate) fn received(self, role: Role, slot: Slot) -> Own {
-        Own {
-            role,
-            owner: slot.tag(),
-            ..self
-        }
+        Own { role, owner: slot.tag(), ..self }
     }
 
     pub(crate) fn neutral(self) -> Own {
-        Own {
-            owner: NEUTRAL,
-            ..self
-        }
+        Own { owner: NEUTRAL, ..self }
     }
 
     pub(crate) fn retry(self) -> Own {
-        Own {
-            attempt: self.attempt.saturating_add(1),
-            role: Role::Retry,
-            owner: 0,
-            ..self
-        }
+        Own { attempt: self.attempt.saturating_add(1), role: Role::Retry, owner: 0, ..self }
     }
 }
 
@@ -147,9 +120,7 @@ impl RawBlock {
 
     /// Changes the owner word from what was seen; whether nobody else did meanwhile.
     pub(crate) fn change(&self, from: Own, to: Own) -> bool {
-        self.own
-            .compare_exchange(from.pack(), to.pack(), SeqCst, Relaxed)
-            .is_ok()
+        self.own.compare_exchange(from.pack(), to.pack(), SeqCst, Relaxed).is_ok()
     }
 }
 
@@ -160,12 +131,7 @@ mod tests {
     #[test]
     fn own_packed_and_unpacked_is_the_same() {
         for role in [Role::Free, Role::Held, Role::Leased, Role::Retry] {
-            let own = Own {
-                sequence: u32::MAX,
-                attempt: 200,
-                role,
-                owner: 4095,
-            };
+            let own = Own { sequence: u32::MAX, attempt: 200, role, owner: 4095 };
             assert_eq!(Own::unpack(own.pack()), own);
         }
     }

@@ -27,9 +27,7 @@ pub(crate) fn each(
         return;
     };
     let chunks = ring.words().chunks.iter();
-    chunks
-        .filter_map(|word| ObjectId::unpack(word.load(Acquire)))
-        .for_each(&mut *visit);
+    chunks.filter_map(|word| ObjectId::unpack(word.load(Acquire))).for_each(&mut *visit);
     if ring.words().carries.load(Acquire) == 0 {
         return;
     }
@@ -93,9 +91,7 @@ pub(crate) fn is_carried(segment: &Segment, wanted: ObjectId) -> bool {
         let mut found = false;
         if raw.is_live(generation) {
             let id = ObjectId { index, generation };
-            each(segment, id, &raw.read(), &mut |named| {
-                found |= named == wanted
-            });
+            each(segment, id, &raw.read(), &mut |named| found |= named == wanted);
         }
         found
     })

@@ -72,12 +72,7 @@ impl Cell {
     /// The cell once it is free for the next lap.
     pub(crate) fn passed(self) -> Cell {
         let lap = (u64::from(self.lap) + 1 & LAP) as u32;
-        Cell {
-            lap,
-            state: State::Free,
-            owner: 0,
-            block: 0,
-        }
+        Cell { lap, state: State::Free, owner: 0, block: 0 }
     }
 
     /// Where the cell's lap lies from that of `position`: before it, on it, or after it; and how
@@ -104,11 +99,7 @@ impl Cursor {
     /// A cursor as it stood in memory, with an index that the ring has.
     pub(crate) fn from_word(word: u64, capacity: u32) -> Cursor {
         let cursor = Cursor(word);
-        if cursor.index() < capacity {
-            cursor
-        } else {
-            Cursor::new(cursor.lap(), 0)
-        }
+        if cursor.index() < capacity { cursor } else { Cursor::new(cursor.lap(), 0) }
     }
 
     pub(crate) fn word(self) -> u64 {
@@ -156,43 +147,20 @@ mod tests {
     #[test]
     fn cell_packed_and_unpacked_is_the_same() {
         for state in [State::Free, State::Full, State::Take, State::Lease] {
-            let cell = Cell {
-                lap: LAP as u32 - 1,
-                state,
-                owner: 0xabc,
-                block: 0x12_3456,
-            };
+            let cell = Cell { lap: LAP as u32 - 1, state, owner: 0xabc, block: 0x12_3456 };
             assert_eq!(Cell::unpack(cell.pack()), cell);
         }
     }
 
     #[test]
     fn cell_passed_wraps_its_lap() {
-        let cell = Cell {
-            lap: LAP as u32,
-            state: State::Take,
-            owner: 1,
-            block: 2,
-        };
-        assert_eq!(
-            cell.passed(),
-            Cell {
-                lap: 0,
-                state: State::Free,
-                owner: 0,
-                block: 0
-            }
-        );
+        let cell = Cell { lap: LAP as u32, state: State::Take, owner: 1, block: 2 };
+        assert_eq!(cell.passed(), Cell { lap: 0, state: State::Free, owner: 0, block: 0 });
     }
 
     #[test]
     fn compare_sees_laps_across_the_wrap() {
-        let cell = |lap| Cell {
-            lap,
-            state: State::Free,
-            owner: 0,
-            block: 0,
-        };
+        let cell = |lap| Cell { lap, state: State::Free, owner: 0, block: 0 };
         let position = Cursor::new(LAP + 1, 0);
         assert_eq!(cell(0).compare(position), (Ordering::Equal, 0));
         assert_eq!(cell(1).compare(position), (Ordering::Greater, 1));

@@ -163,20 +163,14 @@ impl QueueBuilder {
         let spec = raw::spec(self.capacity as u64, self.message_bytes.max(64).into()).ok_or(
             Error::Geometry("a queue holds 1 to 8,388,607 messages of up to 1 GiB a block"),
         )?;
-        Ok(Queue {
-            object: segment.create(spec, |_| ())?,
-            data: PhantomData,
-        })
+        Ok(Queue { object: segment.create(spec, |_| ())?, data: PhantomData })
     }
 }
 
 impl<T> Queue<T> {
     /// How many messages may wait in the queue, and how large its blocks are.
     pub fn builder(capacity: usize) -> QueueBuilder {
-        QueueBuilder {
-            capacity,
-            message_bytes: MESSAGE_BYTES,
-        }
+        QueueBuilder { capacity, message_bytes: MESSAGE_BYTES }
     }
 
     pub(super) fn ring(&self) -> RawRing<'_> {
@@ -279,10 +273,9 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         };
         let sent = match wait {
             Wait::Never => attempt().unwrap_or(Err(SendError::Full)),
-            Wait::Until(deadline) => ring
-                .not_full()
-                .wait_for(deadline, attempt)
-                .unwrap_or(Err(SendError::Timeout)),
+            Wait::Until(deadline) => {
+                ring.not_full().wait_for(deadline, attempt).unwrap_or(Err(SendError::Timeout))
+            }
         };
         sent.map_err(|reason| {
             ring.release(block);
@@ -376,10 +369,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     }
 
     fn read(&self, block: u32) -> Result<T, Error> {
-        codec::decode(
-            Route::Message(self.object.segment()),
-            self.ring().message(block)?,
-        )
+        codec::decode(Route::Message(self.object.segment()), self.ring().message(block)?)
     }
 
     fn take(&self, role: Role, wait: Wait) -> Result<u32, RecvError> {
@@ -404,10 +394,9 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         };
         match wait {
             Wait::Never => attempt().unwrap_or(Err(RecvError::Empty)),
-            Wait::Until(deadline) => ring
-                .not_empty()
-                .wait_for(deadline, attempt)
-                .unwrap_or(Err(RecvError::Timeout)),
+            Wait::Until(deadline) => {
+                ring.not_empty().wait_for(deadline, attempt).unwrap_or(Err(RecvError::Timeout))
+            }
         }
     }
 

@@ -48,12 +48,7 @@ pub(crate) struct Task {
 impl<T> Lease<T> {
     pub(super) fn new(object: Arc<Object>, block: u32, value: T) -> Lease<T> {
         let own = raw::ring(&object).block(block).map(|block| block.own());
-        Lease {
-            attempt: own.map_or(0, |own| own.attempt),
-            object,
-            block,
-            value,
-        }
+        Lease { attempt: own.map_or(0, |own| own.attempt), object, block, value }
     }
 
     /// How often the message was received before, and came back: at most 255.
@@ -77,11 +72,7 @@ impl<T> Lease<T> {
 
     pub(crate) fn task(&self) -> Option<Task> {
         let own = raw::ring(&self.object).block(self.block)?.own();
-        Some(Task {
-            queue: self.object.id.index,
-            block: self.block,
-            sequence: own.sequence,
-        })
+        Some(Task { queue: self.object.id.index, block: self.block, sequence: own.sequence })
     }
 }
 

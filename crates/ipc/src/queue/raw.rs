@@ -135,18 +135,11 @@ pub(crate) fn bytes(capacity: u32, block_bytes: u32) -> u64 {
 
 /// What is to be made for a queue: `None` if the numbers are out of bounds.
 pub(crate) fn spec(capacity: u64, block_bytes: u64) -> Option<Spec> {
-    let capacity = u32::try_from(capacity)
-        .ok()
-        .filter(|it| (1..=INDEX_MAX / 2).contains(it))?;
-    let block_bytes = u32::try_from(block_bytes)
-        .ok()
-        .filter(|it| (64..=1 << 30).contains(it))?;
+    let capacity = u32::try_from(capacity).ok().filter(|it| (1..=INDEX_MAX / 2).contains(it))?;
+    let block_bytes = u32::try_from(block_bytes).ok().filter(|it| (64..=1 << 30).contains(it))?;
     let block_bytes = block_bytes.next_multiple_of(64);
     let bytes = bytes(capacity, block_bytes);
-    Some(Spec {
-        element_bytes: block_bytes,
-        ..Spec::opaque(Kind::Queue, bytes, capacity.into())
-    })
+    Some(Spec { element_bytes: block_bytes, ..Spec::opaque(Kind::Queue, bytes, capacity.into()) })
 }
 
 impl<'a> RawRing<'a> {
@@ -191,8 +184,7 @@ impl<'a> RawRing<'a> {
     }
 
     fn cell(&self, index: u32) -> &'a AtomicU64 {
-        self.segment
-            .raw(self.offset + CELLS + u64::from(index) * CELL)
+        self.segment.raw(self.offset + CELLS + u64::from(index) * CELL)
     }
 
     fn cells(&self) -> impl Iterator<Item = &'a AtomicU64> + '_ {
@@ -203,12 +195,7 @@ impl<'a> RawRing<'a> {
 
     /// Blocks that exist: twice as many with each chunk.
     pub(crate) fn blocks(&self) -> u32 {
-        let chunks = self
-            .words
-            .chunks
-            .iter()
-            .take_while(|id| id.load(Acquire) != 0)
-            .count();
+        let chunks = self.words.chunks.iter().take_while(|id| id.load(Acquire) != 0).count();
         first_blocks(self.capacity) << chunks
     }
 
@@ -273,20 +260,16 @@ impl<'a> RawRing<'a> {
     /// Doubles the blocks, unless somebody else has done so meanwhile.
     fn grow(&self, blocks: u32) -> Result<(), Error> {
         let chunk = (blocks / first_blocks(self.capacity)).ilog2() as usize;
-        let most = Error::OutOfMemory {
-            wanted: 1,
-            left: 0,
-            of: "the blocks that a queue may have",
-        };
+        let most =
+            Error::OutOfMemory { wanted: 1, left: 0, of: "the blocks that a queue may have" };
         if blocks > INDEX_MAX / 2 {
             return Err(most);
         }
         let Some(slot) = self.words.chunks.get(chunk) else {
             return Err(most);
         };
-        let spec = self
-            .chunk_spec(blocks)
-            .ok_or(Error::Corrupt("a queue has impossible blocks"))?;
+        let spec =
+            self.chunk_spec(blocks).ok_or(Error::Corrupt("a queue has impossible blocks"))?;
         let object = self.segment.create(spec, |_| ())?;
         // DEATH: before this, we are attached to the new blocks and nobody reaches them: collected.
         // If somebody was faster, ours are collected now.
@@ -310,9 +293,7 @@ impl<'a> RawRing<'a> {
         let mut buffer = None;
         let mut payload = offset + HEAD;
         if whole > u64::from(self.block_bytes) {
-            let made = self
-                .segment
-                .create(Spec::opaque(Kind::Buffer, whole, 1), |_| ())?;
+            let made = self.segment.create(Spec::opaque(Kind::Buffer, whole, 1), |_| ())?;
             payload = made.entry.offset;
             buffer = Some(made);
         }
@@ -325,21 +306,14 @@ impl<'a> RawRing<'a> {
         // fit, as was checked or asked for.
         // DEATH: the block names us and no cell names it: freed, with all it carries.
         unsafe {
-            let to = self
-                .segment
-                .memory()
-                .start()
-                .add((payload + names) as usize);
+            let to = self.segment.memory().start().add((payload + names) as usize);
             to.copy_from_nonoverlapping(
                 std::ptr::NonNull::from(message.bytes.as_slice()).cast(),
                 message.bytes.len(),
             );
         }
         block.length.store(length, Relaxed);
-        block.buffer.store(
-            buffer.as_ref().map_or(0, |buffer| buffer.id.pack()),
-            Relaxed,
-        );
+        block.buffer.store(buffer.as_ref().map_or(0, |buffer| buffer.id.pack()), Relaxed);
         block.carried.store(message.carried.len() as u32, Release);
         Ok(())
     }
@@ -358,11 +332,7 @@ impl<'a> RawRing<'a> {
         // SAFETY: inside the block or buffer, as was just checked; I2, it is ours, and peers that
         // obey the protocol do not write to it until we let go.
         Ok(unsafe {
-            let from = self
-                .segment
-                .memory()
-                .start()
-                .add((payload + names) as usize);
+            let from = self.segment.memory().start().add((payload + names) as usize);
             std::slice::from_raw_parts(from.as_ptr(), length as usize)
         })
     }
@@ -392,9 +362,7 @@ impl<'a> RawRing<'a> {
         if !named.is_empty()
             && let Ok(catalog) = self.segment.catalog()
         {
-            named
-                .into_iter()
-                .for_each(|id| self.segment.reference_removed(&catalog, id));
+            named.into_iter().for_each(|id| self.segment.reference_removed(&catalog, id));
         }
     }
 
@@ -437,18 +405,10 @@ impl<'a> RawRing<'a> {
             let cell = Cell::unpack(word);
             match (cell.compare(position), cell.state) {
                 ((Equal, _), State::Free) => {
-                    let full = Cell {
-                        state: State::Full,
-                        owner: 0,
-                        block,
-                        ..cell
-                    };
+                    let full = Cell { state: State::Full, owner: 0, block, ..cell };
                     // ORDERING(queue-publish): SeqCst, also before the look for sleepers.
                     // DEATH: before, the block is freed; after, the message is sent.
-                    if place
-                        .compare_exchange(word, full.pack(), SeqCst, Relaxed)
-                        .is_ok()
-                    {
+                    if place.compare_exchange(word, full.pack(), SeqCst, Relaxed).is_ok() {
                         self.advance(&self.words.tail.0, position.next(self.capacity));
                         self.not_empty().notify(1);
                         return Published::Done;
@@ -476,11 +436,7 @@ impl<'a> RawRing<'a> {
         {
             return Some(block);
         }
-        let state = if role == Role::Leased {
-            State::Lease
-        } else {
-            State::Take
-        };
+        let state = if role == Role::Leased { State::Lease } else { State::Take };
         let tail = self.tail();
         let mut position = self.head();
         if tail.since(position, self.capacity) > u64::from(self.capacity) {
@@ -492,12 +448,7 @@ impl<'a> RawRing<'a> {
             let cell = Cell::unpack(word);
             match (cell.compare(position), cell.state) {
                 ((Equal, _), State::Full) => {
-                    let taken = Cell {
-                        state,
-                        owner: self.me().tag(),
-                        ..cell
-                    }
-                    .pack();
+                    let taken = Cell { state, owner: self.me().tag(), ..cell }.pack();
                     // DEATH: from here the cell names us, and recovery finishes.
                     if place.compare_exchange(word, taken, SeqCst, Relaxed).is_ok() {
                         self.finish(place, taken);
@@ -520,11 +471,7 @@ impl<'a> RawRing<'a> {
     /// I3: gives the block to the receiver that the cell names, and frees the cell.
     fn finish(&self, place: &AtomicU64, word: u64) {
         let cell = Cell::unpack(word);
-        let role = if cell.state == State::Lease {
-            Role::Leased
-        } else {
-            Role::Held
-        };
+        let role = if cell.state == State::Lease { Role::Leased } else { Role::Held };
         if let (Some(block), Some(receiver)) = (self.block(cell.block), Slot::from_tag(cell.owner))
         {
             loop {
@@ -542,10 +489,7 @@ impl<'a> RawRing<'a> {
             }
         }
         // ORDERING(block-own): after the owner's change.
-        if place
-            .compare_exchange(word, cell.passed().pack(), SeqCst, Relaxed)
-            .is_ok()
-        {
+        if place.compare_exchange(word, cell.passed().pack(), SeqCst, Relaxed).is_ok() {
             self.not_full().notify(1);
         }
     }
@@ -582,24 +526,17 @@ impl<'a> RawRing<'a> {
 
     /// Whether a message is leased, or waits to be received again.
     pub(crate) fn has_leases(&self) -> bool {
-        self.each_block()
-            .any(|(_, block)| matches!(block.own().role, Role::Leased | Role::Retry))
+        self.each_block().any(|(_, block)| matches!(block.own().role, Role::Leased | Role::Retry))
     }
 
     // The whole ---------------------------------------------------------------------------------
 
     /// How many messages wait to be received: exact while nobody sends or receives.
     pub(crate) fn len(&self) -> u64 {
-        let waiting = self
-            .tail()
-            .since(self.head(), self.capacity)
-            .min(self.capacity.into());
+        let waiting = self.tail().since(self.head(), self.capacity).min(self.capacity.into());
         let again = match self.words.retries.load(Relaxed) {
             0 => 0,
-            _ => self
-                .each_block()
-                .filter(|(_, block)| block.own().role == Role::Retry)
-                .count(),
+            _ => self.each_block().filter(|(_, block)| block.own().role == Role::Retry).count(),
         };
         waiting + again as u64
     }

@@ -100,10 +100,7 @@ impl ObjectId {
 
     pub(crate) fn unpack(word: u64) -> Option<ObjectId> {
         let index = (word as u32).checked_sub(1)?;
-        Some(ObjectId {
-            index,
-            generation: (word >> 32) as u32,
-        })
+        Some(ObjectId { index, generation: (word >> 32) as u32 })
     }
 }
 
@@ -143,13 +140,7 @@ impl Spec {
 
     /// An object whose elements only its own kind understands.
     pub(crate) fn opaque(kind: Kind, bytes: u64, count: u64) -> Spec {
-        Spec {
-            kind,
-            element: Element::Opaque,
-            element_bytes: 0,
-            count,
-            bytes,
-        }
+        Spec { kind, element: Element::Opaque, element_bytes: 0, count, bytes }
     }
 }
 
@@ -212,10 +203,7 @@ impl RawEntry {
             Phase::Live => (2, 0),
             Phase::Dying(owner) => (3, owner.tag()),
         };
-        self.state.store(
-            u64::from(generation) << 32 | u64::from(owner) << 16 | code,
-            SeqCst,
-        );
+        self.state.store(u64::from(generation) << 32 | u64::from(owner) << 16 | code, SeqCst);
     }
 
     /// Whether the entry is live under `generation`.
@@ -252,10 +240,7 @@ pub(crate) fn write_name(words: &[AtomicU64; 6], name: &str) {
     let len = name.floor_char_boundary(bytes.len());
     bytes[..len].copy_from_slice(&name.as_bytes()[..len]);
     for (word, chunk) in words.iter().zip(bytes.chunks_exact(8)) {
-        word.store(
-            u64::from_le_bytes(chunk.try_into().expect("a chunk of 8")),
-            Relaxed,
-        );
+        word.store(u64::from_le_bytes(chunk.try_into().expect("a chunk of 8")), Relaxed);
     }
 }
 
@@ -267,15 +252,7 @@ pub(crate) fn read_name(words: &[AtomicU64; 6]) -> String {
         .take_while(|byte| *byte != 0)
         .collect();
     let text = String::from_utf8_lossy(&bytes);
-    text.chars()
-        .map(|letter| {
-            if letter.is_control() {
-                '\u{fffd}'
-            } else {
-                letter
-            }
-        })
-        .collect()
+    text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }
 
 /// Bytes of an object from which on it stands on pages of its own.
@@ -284,11 +261,7 @@ const OWN_PAGES: u64 = 64 << 10;
 /// How an object of `bytes` bytes must be aligned: to two cache lines, as processors fetch them in
 /// pairs, or to a page when its memory is worth giving back.
 pub(crate) fn alignment(bytes: u64) -> u64 {
-    if bytes >= OWN_PAGES {
-        super::layout::PAGE
-    } else {
-        128
-    }
+    if bytes >= OWN_PAGES { super::layout::PAGE } else { 128 }
 }
 
 /// The first gap of `bytes` bytes between `extents` (offset and length of each, in any order),
@@ -312,11 +285,7 @@ pub(crate) fn find_gap(
         largest = largest.max(offset.saturating_sub(free_from));
         free_from = free_from.max(offset.saturating_add(len));
     }
-    Err(Error::OutOfMemory {
-        wanted: bytes,
-        left: largest,
-        of: "the segment's largest gap",
-    })
+    Err(Error::OutOfMemory { wanted: bytes, left: largest, of: "the segment's largest gap" })
 }
 
 #[cfg(test)]
@@ -334,14 +303,7 @@ mod tests {
     #[test]
     fn find_gap_without_room_says_what_is_left() {
         let error = find_gap(&mut [(0, 4096)], 0, 8192, 8192).unwrap_err();
-        assert!(matches!(
-            error,
-            Error::OutOfMemory {
-                wanted: 8192,
-                left: 4096,
-                ..
-            }
-        ));
+        assert!(matches!(error, Error::OutOfMemory { wanted: 8192, left: 4096, .. }));
     }
 
     #[test]
@@ -372,12 +334,9 @@ mod tests {
             _reserved: AtomicU32::new(0),
             name: [const { AtomicU64::new(0) }; 6],
         };
-        for phase in [
-            Phase::Building(Slot::new(3)),
-            Phase::Live,
-            Phase::Dying(Slot::new(0)),
-            Phase::Free,
-        ] {
+        for phase in
+            [Phase::Building(Slot::new(3)), Phase::Live, Phase::Dying(Slot::new(0)), Phase::Free]
+        {
             entry.set_state(9, phase);
             assert_eq!(entry.state(), (9, phase));
         }

@@ -159,11 +159,7 @@ mod tests {
 
     #[test]
     fn geometry_regions_follow_one_another() {
-        let geometry = Geometry {
-            participants: 256,
-            objects: 4095,
-            bytes: 1 << 30,
-        };
+        let geometry = Geometry { participants: 256, objects: 4095, bytes: 1 << 30 };
         let regions = [
             size_of::<Header>() as u64,
             geometry.participants_start(),
@@ -180,25 +176,14 @@ mod tests {
 
     #[test]
     fn geometry_without_room_for_objects_is_not_sound() {
-        let geometry = Geometry {
-            participants: 256,
-            objects: 4095,
-            bytes: 1 << 20,
-        };
+        let geometry = Geometry { participants: 256, objects: 4095, bytes: 1 << 20 };
         assert!(!geometry.is_sound());
     }
 
     #[test]
     fn layout_hash_differs_with_the_geometry() {
-        let geometry = Geometry {
-            participants: 256,
-            objects: 4095,
-            bytes: 1 << 30,
-        };
-        let other = Geometry {
-            participants: 255,
-            ..geometry
-        };
+        let geometry = Geometry { participants: 256, objects: 4095, bytes: 1 << 30 };
+        let other = Geometry { participants: 255, ..geometry };
         assert_ne!(geometry.layout_hash(), other.layout_hash());
     }
 }

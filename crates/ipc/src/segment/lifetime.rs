@@ -67,13 +67,7 @@ impl Object {
     pub(crate) fn address(&self, offset: u64) -> *mut u8 {
         assert!(offset <= self.entry.bytes);
         // SAFETY: the entry's extent was checked to lie inside the mapping.
-        unsafe {
-            self.segment
-                .memory()
-                .start()
-                .add((self.entry.offset + offset) as usize)
-        }
-        .as_ptr()
+        unsafe { self.segment.memory().start().add((self.entry.offset + offset) as usize) }.as_ptr()
     }
 
     /// What the object is called in listings.
@@ -126,8 +120,7 @@ impl Segment {
         let entry = self.entry(id.index).read();
         if let Err(error) = self.memory().commit_zeroed(entry.offset, entry.bytes) {
             let _catalog = self.catalog()?;
-            self.entry(id.index)
-                .set_state(id.generation.wrapping_add(1), Phase::Free);
+            self.entry(id.index).set_state(id.generation.wrapping_add(1), Phase::Free);
             return Err(error);
         }
         let object = Arc::new(Object::new(self, id, entry));
@@ -172,7 +165,7 @@ impl Segment {
             &mut extents,
             geometry.objects_start(),
             geometry.bytes,
-            wanted,
+            spec.bytes.max(1),
         )?;
         let raw = self.entry(index);
         raw.describe(spec, offset);
@@ -195,11 +188,7 @@ impl Segment {
         }
         let mut objects = self.objects();
         if let Some(object) = objects.get(&id.index).and_then(std::sync::Weak::upgrade) {
-            return if object.id == id && fits(&object.entry) {
-                Ok(object)
-            } else {
-                Err(gone)
-            };
+            return if object.id == id && fits(&object.entry) { Ok(object) } else { Err(gone) };
         }
         let entry = {
             let _catalog = self.catalog()?;
@@ -229,28 +218,21 @@ impl Segment {
 
     /// Commits the line in which this process keeps its share of the object at `index`.
     pub(crate) fn commit_share(&self, index: u32) -> Result<(), Error> {
-        self.memory()
-            .commit(self.geometry().share(self.slot().index(), index), 8)
+        self.memory().commit(self.geometry().share(self.slot().index(), index), 8)
     }
 
     /// Whether an entry's extent lies where objects may lie.
     pub(crate) fn is_inside(&self, entry: &Entry) -> bool {
         entry.offset >= self.geometry().objects_start()
             && entry.offset.is_multiple_of(128)
-            && entry
-                .offset
-                .checked_add(entry.bytes)
-                .is_some_and(|end| end <= self.geometry().bytes)
+            && entry.offset.checked_add(entry.bytes).is_some_and(|end| end <= self.geometry().bytes)
     }
 
     fn detach(&self, object: &Object) {
         let index = object.id.index;
         let mut objects = self.objects();
         // Somebody may have attached anew since the last handle was dropped; the marks are theirs.
-        if !objects
-            .get(&index)
-            .is_some_and(|weak| std::ptr::eq(weak.as_ptr(), object))
-        {
+        if !objects.get(&index).is_some_and(|weak| std::ptr::eq(weak.as_ptr(), object)) {
             return;
         }
         objects.remove(&index);
@@ -262,15 +244,12 @@ impl Segment {
 
     /// Whether a process other than this one is attached to the object at `index`.
     pub(crate) fn others_attached(&self, index: u32) -> bool {
-        self.slots()
-            .any(|slot| slot != self.slot() && self.is_marked(slot, Mark::Attached, index))
+        self.slots().any(|slot| slot != self.slot() && self.is_marked(slot, Mark::Attached, index))
     }
 
     /// To be called after a reference to an object was removed, whatever it was.
     pub(crate) fn reference_removed(&self, catalog: &Catalog<'_>, id: ObjectId) {
-        let attached = self
-            .slots()
-            .any(|slot| self.is_marked(slot, Mark::Attached, id.index));
+        let attached = self.slots().any(|slot| self.is_marked(slot, Mark::Attached, id.index));
         if !attached {
             self.collect(catalog);
         }
@@ -291,14 +270,9 @@ impl Segment {
         let mut reached = vec![false; entries.len()];
         let mut pending: Vec<u32> = entries
             .clone()
-            .filter(|index| {
-                self.slots()
-                    .any(|slot| self.is_marked(slot, Mark::Attached, *index))
-            })
+            .filter(|index| self.slots().any(|slot| self.is_marked(slot, Mark::Attached, *index)))
             .collect();
-        pending
-            .iter()
-            .for_each(|index| reached[*index as usize] = true);
+        pending.iter().for_each(|index| reached[*index as usize] = true);
         while let Some(index) = pending.pop() {
             let raw = self.entry(index);
             let (generation, Phase::Live) = raw.state() else {

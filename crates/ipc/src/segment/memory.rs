@@ -39,9 +39,8 @@ impl Memory {
     fn map(file: OwnedFd, bytes: u64, access: Access) -> Result<Memory, Error> {
         let len =
             usize::try_from(bytes).map_err(|_| Error::Geometry("larger than the address space"))?;
-        let mapping = Mapping::new(&file, len, access).map_err(Error::system(
-            "mapping the segment (is RLIMIT_AS too small?)",
-        ))?;
+        let mapping = Mapping::new(&file, len, access)
+            .map_err(Error::system("mapping the segment (is RLIMIT_AS too small?)"))?;
         Ok(Memory::Anonymous { file, mapping })
     }
 
@@ -72,25 +71,16 @@ impl Memory {
             let left =
                 memory::available().map_err(Error::system("reading the available memory"))?;
             if bytes > left {
-                return Err(Error::OutOfMemory {
-                    wanted: bytes,
-                    left,
-                    of: "the machine's memory",
-                });
+                return Err(Error::OutOfMemory { wanted: bytes, left, of: "the machine's memory" });
             }
         }
         memory::reserve(self.file(), offset, bytes).map_err(|source| {
             use std::io::ErrorKind::{OutOfMemory, StorageFull};
             match source.kind() {
-                OutOfMemory | StorageFull => Error::OutOfMemory {
-                    wanted: bytes,
-                    left: 0,
-                    of: "the file system of /dev/shm",
-                },
-                _ => Error::System {
-                    doing: "committing memory",
-                    source,
-                },
+                OutOfMemory | StorageFull => {
+                    Error::OutOfMemory { wanted: bytes, left: 0, of: "the file system of /dev/shm" }
+                }
+                _ => Error::System { doing: "committing memory", source },
             }
         })
     }
@@ -106,29 +96,19 @@ impl Memory {
                 .map_err(Error::system("giving memory back"))?;
         }
         self.commit(offset, bytes)?;
-        let edges = if whole > 0 {
-            [(offset, pages.0), (pages.1, end)]
-        } else {
-            [(offset, end), (0, 0)]
-        };
+        let edges =
+            if whole > 0 { [(offset, pages.0), (pages.1, end)] } else { [(offset, end), (0, 0)] };
         for (from, to) in edges {
             // SAFETY: the caller's object covers the range alone, and it lies inside the mapping.
             // DEATH: the object is still being built; its bytes are nobody's.
-            unsafe {
-                self.start()
-                    .add(from as usize)
-                    .write_bytes(0, (to - from) as usize)
-            };
+            unsafe { self.start().add(from as usize).write_bytes(0, (to - from) as usize) };
         }
         Ok(())
     }
 
     /// Gives the memory of the whole pages in a range back to the system.
     pub(crate) fn give_back(&self, offset: u64, bytes: u64) {
-        let (from, to) = (
-            offset.next_multiple_of(PAGE),
-            (offset + bytes) / PAGE * PAGE,
-        );
+        let (from, to) = (offset.next_multiple_of(PAGE), (offset + bytes) / PAGE * PAGE);
         if to > from {
             // What cannot be given back is merely kept.
             let _ = memory::punch(self.file(), from, to - from);
@@ -141,14 +121,6 @@ impl Memory {
 pub(crate) fn default_bytes(participants: u32, objects: u32) -> Result<u64, Error> {
     let available = memory::available().map_err(Error::system("reading the available memory"))?;
     let half = available / 2 / PAGE * PAGE;
-    let least = Geometry {
-        participants,
-        objects,
-        bytes: 0,
-    }
-    .objects_start()
-        + (1 << 20);
-    Ok(half
-        .min(memory::mapping_limit() / 2 / PAGE * PAGE)
-        .max(least))
+    let least = Geometry { participants, objects, bytes: 0 }.objects_start() + (1 << 20);
+    Ok(half.min(memory::mapping_limit() / 2 / PAGE * PAGE).max(least))
 }

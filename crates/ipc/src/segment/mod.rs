@@ -125,11 +125,7 @@ impl Builder {
             Some(bytes) => bytes.div_ceil(layout::PAGE) * layout::PAGE,
             None => memory::default_bytes(participants, objects)?,
         };
-        let geometry = Geometry {
-            participants,
-            objects,
-            bytes,
-        };
+        let geometry = Geometry { participants, objects, bytes };
         if geometry.is_sound() {
             Ok(geometry)
         } else {
@@ -179,9 +175,7 @@ impl Segment {
     /// # Errors
     /// Those of [`Builder::anonymous`].
     pub fn current() -> Result<Segment, Error> {
-        let mut current = current_slot()
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut current = current_slot().lock().unwrap_or_else(PoisonError::into_inner);
         match &*current {
             Some(segment) => Ok(segment.clone()),
             None => Ok(current.insert(Segment::builder().anonymous()?).clone()),
@@ -190,9 +184,7 @@ impl Segment {
 
     /// Makes this the [current](Segment::current) segment of the process from now on.
     pub fn make_current(&self) {
-        *current_slot()
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(self.clone());
+        *current_slot().lock().unwrap_or_else(PoisonError::into_inner) = Some(self.clone());
     }
 
     /// Takes part in the segment of this `name`.
@@ -232,10 +224,7 @@ impl Segment {
         header.bytes.store(geometry.bytes, Relaxed);
         header.layout_hash.store(geometry.layout_hash(), Relaxed);
         for (word, half) in header.boot_id.iter().zip(boot_id.chunks_exact(8)) {
-            word.store(
-                u64::from_le_bytes(half.try_into().expect("a chunk of 8")),
-                Relaxed,
-            );
+            word.store(u64::from_le_bytes(half.try_into().expect("a chunk of 8")), Relaxed);
         }
         header.pid_namespace.store(namespace, Relaxed);
         header.identity.store(identity, Relaxed);
@@ -261,9 +250,7 @@ impl Segment {
             claimed.ok_or(Error::TooManyParticipants(geometry.participants))?;
         let mut inner = Arc::into_inner(unclaimed.inner).expect("nobody else has seen it yet");
         (inner.slot, inner.generation, inner.leaves) = (slot, generation, true);
-        Ok(Segment {
-            inner: Arc::new(inner),
-        })
+        Ok(Segment { inner: Arc::new(inner) })
     }
 
     /// Takes the place that the parent reserved, in the memory that it passed on.
@@ -280,9 +267,7 @@ impl Segment {
             .participant(slot)
             .adopt(place.generation, place.parent, host::pid(), identity)
             .ok_or(Error::ReservationGone)?;
-        Arc::get_mut(&mut segment.inner)
-            .expect("nobody else has seen it yet")
-            .leaves = true;
+        Arc::get_mut(&mut segment.inner).expect("nobody else has seen it yet").leaves = true;
         Ok(segment)
     }
 
@@ -297,35 +282,24 @@ impl Segment {
             leaves: false,
             fenced: AtomicU64::new(0),
         };
-        Segment {
-            inner: Arc::new(inner),
-        }
+        Segment { inner: Arc::new(inner) }
     }
 
     /// The same memory through the eyes of the participant in `slot`.
     fn seen_from(&self, slot: Slot) -> Segment {
         let generation = self.participant(slot).state().generation;
-        Segment::over(
-            self.inner.memory.clone(),
-            self.inner.geometry,
-            slot,
-            generation,
-        )
+        Segment::over(self.inner.memory.clone(), self.inner.geometry, slot, generation)
     }
 
     fn claim(
         &self,
         mut take: impl FnMut(&RawParticipant) -> Option<participants::State>,
     ) -> Option<(Slot, u32)> {
-        (0..self.geometry().participants as u16)
-            .map(Slot::new)
-            .find_map(|slot| {
-                // Scans must see the slot before anything can stand in it.
-                self.header()
-                    .participants_high
-                    .fetch_max(slot.index() + 1, SeqCst);
-                take(self.participant(slot)).map(|state| (slot, state.generation))
-            })
+        (0..self.geometry().participants as u16).map(Slot::new).find_map(|slot| {
+            // Scans must see the slot before anything can stand in it.
+            self.header().participants_high.fetch_max(slot.index() + 1, SeqCst);
+            take(self.participant(slot)).map(|state| (slot, state.generation))
+        })
     }
 
     /// Reserves a slot for a child that is about to be started.
@@ -338,11 +312,7 @@ impl Segment {
                 claim()
             })
             .ok_or(Error::TooManyParticipants(self.geometry().participants))?;
-        Ok(Place {
-            slot: slot.index(),
-            generation,
-            parent: host::pid(),
-        })
+        Ok(Place { slot: slot.index(), generation, parent: host::pid() })
     }
 
     pub(crate) fn is(&self, other: &Segment) -> bool {
@@ -393,11 +363,7 @@ impl Segment {
 
     /// The slots that were ever claimed.
     pub(crate) fn slots(&self) -> impl Iterator<Item = Slot> + Clone + use<> {
-        let high = self
-            .header()
-            .participants_high
-            .load(Acquire)
-            .min(self.geometry().participants);
+        let high = self.header().participants_high.load(Acquire).min(self.geometry().participants);
         (0..high as u16).map(Slot::new)
     }
 
@@ -408,11 +374,7 @@ impl Segment {
     }
 
     pub(crate) fn entries(&self) -> std::ops::Range<u32> {
-        0..self
-            .header()
-            .objects_high
-            .load(Acquire)
-            .min(self.geometry().objects)
+        0..self.header().objects_high.load(Acquire).min(self.geometry().objects)
     }
 
     fn mark(&self, slot: Slot, mark: Mark, index: u32) -> (&AtomicU64, u64) {
@@ -436,10 +398,7 @@ impl Segment {
     }
 
     fn objects(&self) -> MutexGuard<'_, HashMap<u32, Weak<Object>>> {
-        self.inner
-            .objects
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.inner.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes that this process has got something done, for whoever watches it from outside.
@@ -460,10 +419,7 @@ impl Segment {
 
 impl fmt::Debug for Segment {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_tuple("Segment")
-            .field(&format_args!("{:#x}", self.identity()))
-            .finish()
+        formatter.debug_tuple("Segment").field(&format_args!("{:#x}", self.identity())).finish()
     }
 }
 
@@ -496,19 +452,15 @@ impl Drop for Inner {
 }
 
 fn this_process() -> Result<u64, Error> {
-    PidFd::this()
-        .and_then(|me| me.identity())
-        .map_err(Error::system("identifying this process"))
+    PidFd::this().and_then(|me| me.identity()).map_err(Error::system("identifying this process"))
 }
 
 fn map_whole(file: OwnedFd) -> Result<Memory, Error> {
-    let bytes = std::fs::File::from(
-        file.try_clone()
-            .map_err(Error::system("mapping the segment"))?,
-    )
-    .metadata()
-    .map_err(Error::system("reading the segment's size"))?
-    .len();
+    let bytes =
+        std::fs::File::from(file.try_clone().map_err(Error::system("mapping the segment"))?)
+            .metadata()
+            .map_err(Error::system("reading the segment's size"))?
+            .len();
     if bytes < layout::PAGE {
         return Err(Error::NotASegment);
     }
@@ -518,9 +470,7 @@ fn map_whole(file: OwnedFd) -> Result<Memory, Error> {
 fn raw<T: Raw>(memory: &Memory, offset: u64) -> &T {
     assert!(
         offset.is_multiple_of(align_of::<T>() as u64)
-            && offset
-                .checked_add(size_of::<T>() as u64)
-                .is_some_and(|end| end <= memory.len()),
+            && offset.checked_add(size_of::<T>() as u64).is_some_and(|end| end <= memory.len()),
         "offset {offset} is not inside the segment"
     );
     let address: NonNull<T> =

@@ -44,11 +44,7 @@ fn path(name: &str) -> PathBuf {
 fn check_name(name: &str) -> Result<(), Error> {
     let fits = (1..=200).contains(&name.len()) && !name.starts_with('.');
     let plain = |letter: char| letter.is_ascii_alphanumeric() || ".-_".contains(letter);
-    if fits && name.chars().all(plain) {
-        Ok(())
-    } else {
-        Err(Error::Name(name.into()))
-    }
+    if fits && name.chars().all(plain) { Ok(()) } else { Err(Error::Name(name.into())) }
 }
 
 impl Named {
@@ -72,12 +68,7 @@ impl Named {
     pub(crate) fn open(name: &str) -> Result<Named, Error> {
         check_name(name)?;
         let file = open_file(name, true)?;
-        if file
-            .metadata()
-            .map_err(Error::system("reading the segment's size"))?
-            .len()
-            < PAGE
-        {
+        if file.metadata().map_err(Error::system("reading the segment's size"))?.len() < PAGE {
             return Err(Error::HalfMade);
         }
         let mut mapping = ShmemConf::new()
@@ -113,15 +104,10 @@ pub(crate) fn open_file(name: &str, write: bool) -> Result<File, Error> {
             io::ErrorKind::NotFound => Error::Missing(name.into()),
             _ => match std::fs::symlink_metadata(path(name)) {
                 Ok(found) if found.uid() != host::user() => Error::OtherUser(found.uid()),
-                _ => Error::System {
-                    doing: "opening a named segment",
-                    source,
-                },
+                _ => Error::System { doing: "opening a named segment", source },
             },
         })?;
-    let found = file
-        .metadata()
-        .map_err(Error::system("opening a named segment"))?;
+    let found = file.metadata().map_err(Error::system("opening a named segment"))?;
     if found.uid() != host::user() {
         return Err(Error::OtherUser(found.uid()));
     }
@@ -136,10 +122,7 @@ pub(crate) fn unlink(name: &str) -> Result<(), Error> {
     check_name(name)?;
     nix::sys::mman::shm_unlink(format!("/{name}").as_str()).map_err(|errno| match errno {
         nix::errno::Errno::ENOENT => Error::Missing(name.into()),
-        errno => Error::System {
-            doing: "unlinking a segment",
-            source: errno.into(),
-        },
+        errno => Error::System { doing: "unlinking a segment", source: errno.into() },
     })
 }
 
@@ -149,13 +132,9 @@ fn translate(error: ShmemError, name: &str) -> Error {
         ShmemError::MappingIdExists | ShmemError::LinkExists => Error::Exists(name.into()),
         ShmemError::MapCreateFailed(code)
         | ShmemError::MapOpenFailed(code)
-        | ShmemError::UnknownOsError(code) => Error::System {
-            doing,
-            source: io::Error::from_raw_os_error(code as i32),
-        },
-        other => Error::System {
-            doing,
-            source: io::Error::other(other.to_string()),
-        },
+        | ShmemError::UnknownOsError(code) => {
+            Error::System { doing, source: io::Error::from_raw_os_error(code as i32) }
+        }
+        other => Error::System { doing, source: io::Error::other(other.to_string()) },
     }
 }

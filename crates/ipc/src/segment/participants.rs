@@ -88,11 +88,7 @@ impl State {
             // What no program of ours writes cannot be anybody.
             _ => Phase::Free,
         };
-        State {
-            generation: (word >> 40) as u32,
-            phase,
-            pid: word as u32,
-        }
+        State { generation: (word >> 40) as u32, phase, pid: word as u32 }
     }
 
     fn pack(self) -> u64 {
@@ -132,9 +128,7 @@ impl RawParticipant {
     }
 
     fn change(&self, from: State, to: State) -> bool {
-        self.state
-            .compare_exchange(from.pack(), to.pack(), SeqCst, Relaxed)
-            .is_ok()
+        self.state.compare_exchange(from.pack(), to.pack(), SeqCst, Relaxed).is_ok()
     }
 
     /// Claims a free slot for a process that knows itself.
@@ -173,11 +167,7 @@ impl RawParticipant {
         pid: u32,
         identity: u64,
     ) -> Option<State> {
-        let reserved = State {
-            generation,
-            phase: Phase::Reserved,
-            pid: parent,
-        };
+        let reserved = State { generation, phase: Phase::Reserved, pid: parent };
         let joining = reserved.to(Phase::Joining, pid);
         // DEATH: before, the parent's reservation; after, known by its pid alone.
         if !self.change(reserved, joining) {
@@ -209,15 +199,7 @@ impl RawParticipant {
         debug_assert_eq!(dead.phase, Phase::Dead);
         let generation = (dead.generation + 1) & 0xff_ffff;
         // DEATH: the slot stays dead and is swept again.
-        self.state.store(
-            State {
-                generation,
-                phase: Phase::Free,
-                pid: 0,
-            }
-            .pack(),
-            SeqCst,
-        );
+        self.state.store(State { generation, phase: Phase::Free, pid: 0 }.pack(), SeqCst);
     }
 
     /// Whether the process in this slot can never run again. Doubt is life.
@@ -282,11 +264,7 @@ mod tests {
 
     #[test]
     fn state_packed_and_unpacked_is_the_same() {
-        let state = State {
-            generation: 0xab_cdef,
-            phase: Phase::Joining,
-            pid: 0x1234_5678,
-        };
+        let state = State { generation: 0xab_cdef, phase: Phase::Joining, pid: 0x1234_5678 };
         assert_eq!(State::unpack(state.pack()), state);
     }
 
@@ -304,33 +282,18 @@ mod tests {
         let slot = participant();
         let me = PidFd::this().unwrap().identity().unwrap();
         let reserved = slot.reserve(std::process::id(), me).unwrap();
+        assert!(slot.adopt(reserved.generation + 1, std::process::id(), 42, 43).is_none());
         assert!(
-            slot.adopt(reserved.generation + 1, std::process::id(), 42, 43)
-                .is_none()
+            slot.adopt(reserved.generation, std::process::id(), std::process::id(), me).is_some()
         );
-        assert!(
-            slot.adopt(
-                reserved.generation,
-                std::process::id(),
-                std::process::id(),
-                me
-            )
-            .is_some()
-        );
-        assert!(
-            slot.adopt(reserved.generation, std::process::id(), 42, 43)
-                .is_none()
-        );
+        assert!(slot.adopt(reserved.generation, std::process::id(), 42, 43).is_none());
     }
 
     #[test]
     fn participant_of_another_identity_is_dead() {
         let slot = participant();
         slot.claim(std::process::id(), 1).unwrap();
-        assert!(
-            slot.is_dead(),
-            "the pid lives, but it is not the process that claimed the slot"
-        );
+        assert!(slot.is_dead(), "the pid lives, but it is not the process that claimed the slot");
     }
 
     #[test]

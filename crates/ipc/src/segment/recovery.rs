@@ -50,10 +50,7 @@ impl Segment {
     /// The library does this by itself, in the process that started the dead one or that stands
     /// behind it. Blocks while another process does the same.
     pub fn recover(&self) -> usize {
-        let dead = || {
-            self.slots()
-                .filter(|slot| *slot != self.slot() && self.is_dead(*slot))
-        };
+        let dead = || self.slots().filter(|slot| *slot != self.slot() && self.is_dead(*slot));
         if dead().next().is_none() {
             return 0;
         }
@@ -97,10 +94,8 @@ impl Segment {
         if state.phase == Life::Free || state.phase != Life::Dead && !participant.bury(state) {
             return false;
         }
-        let touched: Vec<u32> = self
-            .entries()
-            .filter(|index| self.is_marked(dead, Mark::Touched, *index))
-            .collect();
+        let touched: Vec<u32> =
+            self.entries().filter(|index| self.is_marked(dead, Mark::Touched, *index)).collect();
         let done: Vec<tally::Name> = self
             .each_live(&touched, Kind::Tally)
             .filter_map(|(_, entry)| tally::last_task(self, &entry, dead))
@@ -126,15 +121,13 @@ impl Segment {
         for (_, entry) in self.each_live(&touched, Kind::Tally) {
             tally::recover(self, &entry, dead);
         }
-        self.entries()
-            .for_each(|index| self.clear_mark(dead, Mark::Attached, index));
+        self.entries().for_each(|index| self.clear_mark(dead, Mark::Attached, index));
         for (id, entry) in self.each_live(&touched, Kind::Queue) {
             if let Some(ring) = RawRing::new(self, id, &entry) {
                 ring.wake_all();
             }
         }
-        self.entries()
-            .for_each(|index| self.clear_mark(dead, Mark::Touched, index));
+        self.entries().for_each(|index| self.clear_mark(dead, Mark::Touched, index));
         for index in self.entries() {
             let entry = self.entry(index);
             match entry.state() {
@@ -160,10 +153,7 @@ impl Segment {
             let raw = self.entry(*index);
             let (generation, phase) = raw.state();
             let entry = raw.read();
-            let id = ObjectId {
-                index: *index,
-                generation,
-            };
+            let id = ObjectId { index: *index, generation };
             let sound = phase == Phase::Live && entry.kind == Some(kind) && self.is_inside(&entry);
             sound.then_some((id, entry))
         })

@@ -150,10 +150,7 @@ impl View {
         for entry in std::fs::read_dir(&directory).map_err(Error::system(doing))? {
             let path = entry.map_err(Error::system(doing))?.path();
             let ours = std::fs::read_link(&path).is_ok_and(|target| {
-                target
-                    .as_os_str()
-                    .as_encoded_bytes()
-                    .starts_with(b"/memfd:multiproc ")
+                target.as_os_str().as_encoded_bytes().starts_with(b"/memfd:multiproc ")
             });
             if ours && let Ok(file) = File::open(&path) {
                 let size = file.metadata().map_or(0, |metadata| metadata.len());
@@ -161,19 +158,14 @@ impl View {
             }
         }
         found.sort_by_key(|(size, _)| *size);
-        let (_, file) = found
-            .pop()
-            .ok_or(Error::Missing(format!("process {pid}")))?;
+        let (_, file) = found.pop().ok_or(Error::Missing(format!("process {pid}")))?;
         View::of_file(file.into())
     }
 
     fn of_file(file: OwnedFd) -> Result<View, Error> {
-        let metadata = File::from(
-            file.try_clone()
-                .map_err(Error::system("opening the segment"))?,
-        )
-        .metadata()
-        .map_err(Error::system("reading the segment's size"))?;
+        let metadata = File::from(file.try_clone().map_err(Error::system("opening the segment"))?)
+            .metadata()
+            .map_err(Error::system("reading the segment's size"))?;
         if metadata.uid() != host::user() {
             return Err(Error::OtherUser(metadata.uid()));
         }
@@ -182,9 +174,7 @@ impl View {
         }
         let memory = Memory::read_only(file, metadata.len())?;
         let geometry = check_format(raw::<Header>(&memory, 0), memory.len())?;
-        Ok(View {
-            segment: Segment::over(Arc::new(memory), geometry, Slot::new(0), 0),
-        })
+        Ok(View { segment: Segment::over(Arc::new(memory), geometry, Slot::new(0), 0) })
     }
 
     /// The number drawn when the segment was made.
@@ -205,9 +195,8 @@ impl View {
     /// Who takes part.
     pub fn participants(&self) -> Vec<Participant> {
         let segment = &self.segment;
-        let taken = segment
-            .slots()
-            .filter(|slot| segment.participant(*slot).state().phase != Life::Free);
+        let taken =
+            segment.slots().filter(|slot| segment.participant(*slot).state().phase != Life::Free);
         taken
             .map(|slot| {
                 let raw = segment.participant(slot);
@@ -224,10 +213,7 @@ impl View {
 
     /// What exists.
     pub fn objects(&self) -> Vec<Object> {
-        self.segment
-            .entries()
-            .filter_map(|index| self.object(index))
-            .collect()
+        self.segment.entries().filter_map(|index| self.object(index)).collect()
     }
 
     fn object(&self, index: u32) -> Option<Object> {
@@ -272,35 +258,21 @@ impl View {
         {
             return None;
         }
-        let id = ObjectId {
-            index: object.index,
-            generation: object.generation,
-        };
+        let id = ObjectId { index: object.index, generation: object.generation };
         match object.kind {
             Kind::Counter => counter_total(segment, object.index, &entry).map(Content::Number),
-            Kind::Array => Some(Content::Elements(self.elements(
-                &entry,
-                0,
-                entry.count,
-                most,
-            ))),
+            Kind::Array => Some(Content::Elements(self.elements(&entry, 0, entry.count, most))),
             Kind::Value => {
-                let version = segment
-                    .raw::<std::sync::atomic::AtomicU64>(entry.offset)
-                    .load(Acquire);
+                let version =
+                    segment.raw::<std::sync::atomic::AtomicU64>(entry.offset).load(Acquire);
                 let start = 64 + (version & 1) * u64::from(entry.element_bytes);
                 Some(Content::Elements(self.elements(&entry, start, 1, most)))
             }
             Kind::Mutex => {
-                let (owner, poisoned) = segment
-                    .raw::<crate::sync::mutex::RawMutex>(entry.offset)
-                    .state();
+                let (owner, poisoned) =
+                    segment.raw::<crate::sync::mutex::RawMutex>(entry.offset).state();
                 let data = self.elements(&entry, 64, 1, most);
-                Some(Content::Locked {
-                    owner: owner.map(Slot::index),
-                    poisoned,
-                    data,
-                })
+                Some(Content::Locked { owner: owner.map(Slot::index), poisoned, data })
             }
             Kind::Tally => {
                 let mut sums = tally::total(segment, &entry)?;
@@ -332,11 +304,7 @@ impl View {
             let from = start.checked_add(place.checked_mul(size)?)?;
             (from.checked_add(size)? <= entry.bytes).then_some(entry.offset + from)
         };
-        (0..count)
-            .take(most)
-            .map_while(within)
-            .map(|at| self.datum(entry.element, at))
-            .collect()
+        (0..count).take(most).map_while(within).map(|at| self.datum(entry.element, at)).collect()
     }
 
     fn datum(&self, element: Element, at: u64) -> Datum {
@@ -375,10 +343,7 @@ pub(super) fn check_format(header: &Header, bytes: u64) -> Result<Geometry, Erro
     }
     let found = header.format.load(Relaxed);
     if found != FORMAT {
-        return Err(Error::Format {
-            expected: FORMAT,
-            found,
-        });
+        return Err(Error::Format { expected: FORMAT, found });
     }
     let geometry = Geometry {
         participants: header.participants.load(Relaxed),
@@ -389,17 +354,10 @@ pub(super) fn check_format(header: &Header, bytes: u64) -> Result<Geometry, Erro
         return Err(Error::Layout);
     }
     if bytes < geometry.bytes {
-        return Err(Error::Truncated {
-            expected: geometry.bytes,
-            found: bytes,
-        });
+        return Err(Error::Truncated { expected: geometry.bytes, found: bytes });
     }
     let boot_id = host::boot_id().map_err(Error::system("reading the boot id"))?;
     let halves = boot_id.chunks_exact(8).zip(&header.boot_id);
     let mut same = halves.map(|(half, word)| half == word.load(Relaxed).to_le_bytes());
-    if same.all(|same| same) {
-        Ok(geometry)
-    } else {
-        Err(Error::OtherBoot)
-    }
+    if same.all(|same| same) { Ok(geometry) } else { Err(Error::OtherBoot) }
 }

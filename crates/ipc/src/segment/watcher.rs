@@ -46,10 +46,7 @@ fn inbox() -> Result<&'static Arc<Inbox>, Error> {
         return Ok(inbox);
     }
     let started = || -> io::Result<Arc<Inbox>> {
-        let inbox = Arc::new(Inbox {
-            requests: Mutex::new(Vec::new()),
-            notice: Notice::new()?,
-        });
+        let inbox = Arc::new(Inbox { requests: Mutex::new(Vec::new()), notice: Notice::new()? });
         let watcher = Watcher::new(inbox.clone());
         let thread = std::thread::Builder::new().name("multiproc-watch".into());
         signals::blocked(|| thread.spawn(move || watcher.run()))?;
@@ -61,11 +58,7 @@ fn inbox() -> Result<&'static Arc<Inbox>, Error> {
 
 fn request(request: Request) -> Result<(), Error> {
     let inbox = inbox()?;
-    inbox
-        .requests
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .push(request);
+    inbox.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request);
     inbox.notice.raise();
     Ok(())
 }
@@ -107,12 +100,7 @@ struct Watcher {
 
 impl Watcher {
     fn new(inbox: Arc<Inbox>) -> Watcher {
-        Watcher {
-            inbox,
-            segments: Vec::new(),
-            ending: Vec::new(),
-            participants: HashMap::new(),
-        }
+        Watcher { inbox, segments: Vec::new(), ending: Vec::new(), participants: HashMap::new() }
     }
 
     fn run(mut self) {
@@ -121,11 +109,7 @@ impl Watcher {
             let ended = self.sleep(retry);
             self.inbox.notice.lower();
             let requests = std::mem::take(
-                &mut *self
-                    .inbox
-                    .requests
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner),
+                &mut *self.inbox.requests.lock().unwrap_or_else(PoisonError::into_inner),
             );
             for request in requests {
                 match request {
@@ -145,11 +129,7 @@ impl Watcher {
     /// Sleeps until something happens; says which of the awaited ends have come, in order.
     fn sleep(&self, retry: Option<Deadline>) -> Vec<usize> {
         let mut descriptors = vec![PollFd::new(&self.inbox.notice, PollFlags::IN)];
-        descriptors.extend(
-            self.ending
-                .iter()
-                .map(|(pidfd, _)| PollFd::new(pidfd, PollFlags::IN)),
-        );
+        descriptors.extend(self.ending.iter().map(|(pidfd, _)| PollFd::new(pidfd, PollFlags::IN)));
         descriptors.extend(
             self.participants
                 .values()
@@ -160,10 +140,7 @@ impl Watcher {
             std::thread::sleep(RETRY);
         }
         let ending = &descriptors[1..=self.ending.len()];
-        let ended = ending
-            .iter()
-            .enumerate()
-            .filter(|(_, poll)| !poll.revents().is_empty());
+        let ended = ending.iter().enumerate().filter(|(_, poll)| !poll.revents().is_empty());
         ended.map(|(place, _)| place).collect()
     }
 
@@ -182,11 +159,7 @@ impl Watcher {
                     continue;
                 }
                 let whom = (identity, slot.index(), state.generation);
-                match self
-                    .participants
-                    .remove(&whom)
-                    .map_or_else(|| PidFd::open(state.pid), Ok)
-                {
+                match self.participants.remove(&whom).map_or_else(|| PidFd::open(state.pid), Ok) {
                     Ok(pidfd) if pidfd.has_ended().unwrap_or(false) => clean = false,
                     Ok(pidfd) => {
                         present.insert(whom, pidfd);

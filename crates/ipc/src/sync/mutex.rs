@@ -95,10 +95,7 @@ impl RawMutex {
         loop {
             // ORDERING(mutex): Acquire; pairs with Release in `unlock` and `recover`.
             // DEATH: the word names us; recovery passes it on.
-            match self
-                .0
-                .compare_exchange_weak(word, word | mine, Acquire, Relaxed)
-            {
+            match self.0.compare_exchange_weak(word, word | mine, Acquire, Relaxed) {
                 Ok(_) if word & DIED != 0 => return Ok(Taken::OwnerDied),
                 Ok(_) => return Ok(Taken::Clean),
                 Err(now) if now & POISONED != 0 => return Err(Refused::Poisoned),
@@ -136,10 +133,7 @@ impl RawMutex {
                 continue;
             }
             if word & WAITING == 0
-                && self
-                    .0
-                    .compare_exchange(word, word | WAITING, Relaxed, Relaxed)
-                    .is_err()
+                && self.0.compare_exchange(word, word | WAITING, Relaxed, Relaxed).is_err()
             {
                 continue;
             }
@@ -181,10 +175,7 @@ impl RawMutex {
         while word & OWNER == u32::from(dead.tag()) {
             // ORDERING(mutex): Release, though what the dead wrote came before its death anyway.
             // DEATH: as if recovery had not begun, or `died` and nobody woken; both are repeated.
-            match self
-                .0
-                .compare_exchange_weak(word, DIED | word & WAITING, Release, Relaxed)
-            {
+            match self.0.compare_exchange_weak(word, DIED | word & WAITING, Release, Relaxed) {
                 Ok(_) => break,
                 Err(now) => word = now,
             }
@@ -262,10 +253,7 @@ impl<T: Plain> Mutex<T> {
             // DEATH: the object is not in the catalog; recovery frees its extent.
             unsafe { object.address(DATA).cast::<T>().write(value) };
         })?;
-        Ok(Mutex {
-            object,
-            data: PhantomData,
-        })
+        Ok(Mutex { object, data: PhantomData })
     }
 
     fn word(&self) -> &RawMutex {
@@ -290,9 +278,7 @@ impl<T: Plain> Mutex<T> {
 
     fn lock_by(&self, deadline: Option<Deadline>) -> Result<MutexGuard<'_, T>, LockError> {
         let segment = self.object.segment();
-        let taken = self
-            .word()
-            .lock(segment.slot(), deadline, |owner| segment.suspect(owner));
+        let taken = self.word().lock(segment.slot(), deadline, |owner| segment.suspect(owner));
         match taken {
             Ok(Some(taken)) => Ok(self.guard(taken)),
             Ok(None) => Err(LockError::Held),
@@ -313,20 +299,13 @@ impl<T: Plain> Mutex<T> {
     }
 
     fn guard(&self, taken: Taken) -> MutexGuard<'_, T> {
-        MutexGuard {
-            mutex: self,
-            taken,
-            unsend: PhantomData,
-        }
+        MutexGuard { mutex: self, taken, unsend: PhantomData }
     }
 
     fn data(&self) -> *mut T {
         // Plain data has no padding and every bit pattern is a value; `UnsafeCell` is what makes
         // the writes of others defined.
-        self.object
-            .address(DATA)
-            .cast::<UnsafeCell<T>>()
-            .cast::<T>()
+        self.object.address(DATA).cast::<UnsafeCell<T>>().cast::<T>()
     }
 }
 

@@ -85,10 +85,7 @@ impl EventCount {
     fn sign_off(&self, ticket: Ticket) {
         let mut word = self.0.load(Relaxed);
         while word & EPOCH == ticket.0 & EPOCH && word & WAITERS != 0 {
-            match self
-                .0
-                .compare_exchange_weak(word, word - 1, SeqCst, Relaxed)
-            {
+            match self.0.compare_exchange_weak(word, word - 1, SeqCst, Relaxed) {
                 Ok(_) => return,
                 Err(now) => word = now,
             }
@@ -116,10 +113,7 @@ impl EventCount {
         loop {
             let epoch = word.wrapping_add(ONE_EPOCH) & EPOCH;
             let sequence = word.wrapping_add(ONE_SEQUENCE) & !(EPOCH | WAITERS);
-            match self
-                .0
-                .compare_exchange_weak(word, sequence | epoch, SeqCst, Relaxed)
-            {
+            match self.0.compare_exchange_weak(word, sequence | epoch, SeqCst, Relaxed) {
                 Ok(_) => break,
                 Err(now) => word = now,
             }
@@ -163,11 +157,7 @@ impl EventCount {
 pub(crate) fn spin<R>(mut attempt: impl FnMut() -> Option<R>) -> Option<R> {
     use std::sync::OnceLock;
     static ALONE: OnceLock<bool> = OnceLock::new();
-    let spins = if *ALONE.get_or_init(|| host::processors() == 1) {
-        1
-    } else {
-        SPINS
-    };
+    let spins = if *ALONE.get_or_init(|| host::processors() == 1) { 1 } else { SPINS };
     for _ in 0..spins {
         if let Some(done) = attempt() {
             return Some(done);
@@ -196,10 +186,7 @@ pub(crate) enum Slept {
 
 impl Patience {
     pub(crate) fn until(deadline: Option<Deadline>) -> Patience {
-        Patience {
-            next: PATIENCE.0,
-            deadline,
-        }
+        Patience { next: PATIENCE.0, deadline }
     }
 
     /// Sleeps while `word` holds `value`, for a while.
@@ -257,11 +244,7 @@ mod tests {
         assert_eq!(event.0.load(SeqCst) & WAITERS, 0);
         let other = event.announce();
         event.sign_off(ticket);
-        assert_eq!(
-            event.0.load(SeqCst) & WAITERS,
-            1,
-            "a stale sign-off must not count"
-        );
+        assert_eq!(event.0.load(SeqCst) & WAITERS, 1, "a stale sign-off must not count");
         event.sign_off(other);
         assert_eq!(event.0.load(SeqCst) & WAITERS, 0);
     }

@@ -54,10 +54,7 @@ impl<T: Plain> Array<T> {
     pub fn new_in(segment: &Segment, len: usize) -> Result<Array<T>, Error> {
         const { assert!(align_of::<T>() <= 128) };
         let spec = Self::spec(segment.geometry(), len as u64)?;
-        Ok(Array {
-            object: segment.create(spec, |_| ())?,
-            data: PhantomData,
-        })
+        Ok(Array { object: segment.create(spec, |_| ())?, data: PhantomData })
     }
 
     /// An array of the values of a slice, in the current segment.
@@ -81,11 +78,7 @@ impl<T: Plain> Array<T> {
     }
 
     fn address(&self, index: usize) -> *mut u8 {
-        assert!(
-            index < self.len(),
-            "index {index} of an array of {}",
-            self.len()
-        );
+        assert!(index < self.len(), "index {index} of an array of {}", self.len());
         self.object.address((index * size_of::<T>()) as u64)
     }
 

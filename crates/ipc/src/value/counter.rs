@@ -47,10 +47,7 @@ unsafe impl Raw for RawCounter {}
 
 impl RawCounter {
     fn fold(&self) -> Fold<'_> {
-        Fold {
-            selector: &self.selector,
-            bases: [&self.bases[0], &self.bases[1]],
-        }
+        Fold { selector: &self.selector, bases: [&self.bases[0], &self.bases[1]] }
     }
 }
 
@@ -75,10 +72,7 @@ impl Counter {
         let spec = Self::spec(segment.geometry(), 1)?;
         let object = segment.create(spec, |_| ())?;
         Self::attached(&object)?;
-        Ok(Counter {
-            object,
-            data: PhantomData,
-        })
+        Ok(Counter { object, data: PhantomData })
     }
 
     /// Adds `amount`. Never blocks.
@@ -98,10 +92,8 @@ impl Counter {
 
 fn total_of(raw: &RawCounter, segment: &Segment, index: u32) -> i64 {
     // Only who ever attached has a share, and only then is it committed memory.
-    let sharing: Vec<Slot> = segment
-        .slots()
-        .filter(|slot| segment.is_marked(*slot, Mark::Touched, index))
-        .collect();
+    let sharing: Vec<Slot> =
+        segment.slots().filter(|slot| segment.is_marked(*slot, Mark::Touched, index)).collect();
     let total = raw.fold().total(sharing.into_iter(), |slot, numbers| {
         numbers[0] = numbers[0].wrapping_add(share(segment, slot, index).load(Relaxed));
     });
@@ -121,9 +113,7 @@ pub(crate) fn recover(segment: &Segment, index: u32, entry: &Entry, dead: Slot) 
     }
     let raw: &RawCounter = segment.raw(entry.offset);
     let amount = share(segment, dead, index).load(Relaxed);
-    raw.fold().fold(dead, &[amount], |slot| {
-        share(segment, slot, index).store(0, Relaxed)
-    });
+    raw.fold().fold(dead, &[amount], |slot| share(segment, slot, index).store(0, Relaxed));
 }
 
 handle!(Counter);

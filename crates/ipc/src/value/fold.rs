@@ -61,11 +61,7 @@ impl Fold<'_> {
         for _ in 0..READS {
             let selector = self.selector.load(Acquire);
             numbers.clear();
-            numbers.extend(
-                self.base(selector)
-                    .iter()
-                    .map(|number| number.load(Relaxed)),
-            );
+            numbers.extend(self.base(selector).iter().map(|number| number.load(Relaxed)));
             for slot in slots.clone() {
                 if u64::from(slot.tag()) != selector & TAG {
                     share(slot, &mut numbers);
@@ -109,8 +105,7 @@ impl Fold<'_> {
         self.selector.store(committed, Release);
         fence(SeqCst);
         clear(dead);
-        self.selector
-            .store((committed & !TAG).wrapping_add(SEQUENCE), SeqCst);
+        self.selector.store((committed & !TAG).wrapping_add(SEQUENCE), SeqCst);
     }
 }
 
@@ -137,10 +132,7 @@ mod tests {
         }
 
         fn view(&self) -> Fold<'_> {
-            Fold {
-                selector: &self.selector,
-                bases: [&self.bases[0], &self.bases[1]],
-            }
+            Fold { selector: &self.selector, bases: [&self.bases[0], &self.bases[1]] }
         }
 
         fn total(&self) -> u64 {
@@ -176,8 +168,7 @@ mod tests {
         // The state just after the commit of slot 1: the base is written, the share still there.
         sum.fold(1);
         sum.shares.borrow_mut()[1] = 20;
-        sum.selector
-            .store((done ^ WHICH).wrapping_add(SEQUENCE) | 2, Relaxed);
+        sum.selector.store((done ^ WHICH).wrapping_add(SEQUENCE) | 2, Relaxed);
         assert_eq!(sum.total(), 321, "before anybody recovers");
         sum.fold(1);
         assert_eq!(sum.total(), 321, "after the same slot is folded again");

@@ -146,9 +146,8 @@ impl<'a> RawTally<'a> {
 
     fn numbers_at(&self, offset: u64) -> &'a [AtomicU64] {
         let first: &AtomicU64 = self.segment.raw(self.offset + offset);
-        let _last: &AtomicU64 = self
-            .segment
-            .raw(self.offset + offset + (self.numbers.max(1) - 1) * 8);
+        let _last: &AtomicU64 =
+            self.segment.raw(self.offset + offset + (self.numbers.max(1) - 1) * 8);
         // SAFETY: first and last were checked to lie inside the mapping, and atomics may be shared.
         unsafe { std::slice::from_raw_parts(first, self.numbers as usize) }
     }
@@ -166,17 +165,12 @@ impl<'a> RawTally<'a> {
         let start = HEAD + 2 * row + u64::from(slot.index()) * (HEAD + 2 * row);
         Lane {
             word: self.segment.raw(self.offset + start),
-            buffers: [
-                self.numbers_at(start + HEAD),
-                self.numbers_at(start + HEAD + row),
-            ],
+            buffers: [self.numbers_at(start + HEAD), self.numbers_at(start + HEAD + row)],
         }
     }
 
     fn total(&self) -> Vec<u64> {
-        self.fold().total(self.segment.slots(), |slot, sums| {
-            self.lane(slot).add_to(sums)
-        })
+        self.fold().total(self.segment.slots(), |slot, sums| self.lane(slot).add_to(sums))
     }
 }
 
@@ -248,11 +242,7 @@ impl Lane<'_> {
     fn clear(&self) {
         // The buffers first: without the word they would count for the slot's next owner.
         // DEATH: the fold's selector still says that this lane does not count.
-        self.buffers
-            .iter()
-            .copied()
-            .flatten()
-            .for_each(|number| number.store(0, Relaxed));
+        self.buffers.iter().copied().flatten().for_each(|number| number.store(0, Relaxed));
         self.word.store(Name::new(NO_QUEUE, 0, 0).0, Release);
     }
 }
@@ -274,10 +264,7 @@ impl<T: Numbers> Tally<T> {
         const { assert!(size_of::<T>() > 0 && size_of::<T>().is_multiple_of(8)) };
         const { assert!(align_of::<T>() <= 8) };
         let spec = Self::spec(segment.geometry(), 1)?;
-        Ok(Tally {
-            object: segment.create(spec, |_| ())?,
-            data: PhantomData,
-        })
+        Ok(Tally { object: segment.create(spec, |_| ())?, data: PhantomData })
     }
 
     fn raw(&self) -> RawTally<'_> {
@@ -291,16 +278,9 @@ impl<T: Numbers> Tally<T> {
     /// # Panics
     /// When the task came from a queue in another segment.
     pub fn commit<M>(&self, task: Lease<M>, contribution: &T) {
-        assert!(
-            task.object().segment().is(self.object.segment()),
-            "a task of another segment"
-        );
+        assert!(task.object().segment().is(self.object.segment()), "a task of another segment");
         // I2: one task at a time between publication and acknowledgement.
-        let _turn = self
-            .object
-            .local
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.object.local.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(named) = task.task() else { return };
         let name = Name::new(named.queue, named.block, named.sequence);
         self.lane().publish(name, numbers(contribution));
@@ -310,18 +290,11 @@ impl<T: Numbers> Tally<T> {
 
     /// Adds to the sums in one step, for no task.
     pub fn add(&self, contribution: &T) {
-        let _turn = self
-            .object
-            .local
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.object.local.lock().unwrap_or_else(PoisonError::into_inner);
         let lane = self.lane();
         // The count of such additions makes each word differ from the one before.
         let count = (lane.word.load(Relaxed) >> 37) as u32;
-        lane.publish(
-            Name::new(NO_QUEUE, 0, count.wrapping_add(1)),
-            numbers(contribution),
-        );
+        lane.publish(Name::new(NO_QUEUE, 0, count.wrapping_add(1)), numbers(contribution));
     }
 
     fn lane(&self) -> Lane<'_> {
@@ -348,18 +321,14 @@ fn numbers<T: Numbers>(value: &T) -> impl Iterator<Item = u64> + '_ {
 
 /// The task that `dead` named last in the tally that `entry` describes.
 pub(crate) fn last_task(segment: &Segment, entry: &Entry, dead: Slot) -> Option<Name> {
-    Some(Name::of_word(
-        RawTally::new(segment, entry)?.lane(dead).word.load(Acquire),
-    ))
+    Some(Name::of_word(RawTally::new(segment, entry)?.lane(dead).word.load(Acquire)))
 }
 
 /// Adds the lane of `dead` to the base.
 pub(crate) fn recover(segment: &Segment, entry: &Entry, dead: Slot) {
     if let Some(tally) = RawTally::new(segment, entry) {
         let share = tally.lane(dead).read();
-        tally
-            .fold()
-            .fold(dead, &share, |slot| tally.lane(slot).clear());
+        tally.fold().fold(dead, &share, |slot| tally.lane(slot).clear());
     }
 }
 

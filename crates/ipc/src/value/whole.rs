@@ -70,10 +70,7 @@ impl<T: Plain> Value<T> {
             // SAFETY: nobody else sees the object yet, and the first buffer has room for a `T`.
             unsafe { words::store(object.address(BUFFERS), &value) };
         })?;
-        Ok(Value {
-            object,
-            data: PhantomData,
-        })
+        Ok(Value { object, data: PhantomData })
     }
 
     fn raw(&self) -> &RawValue {
@@ -81,8 +78,7 @@ impl<T: Plain> Value<T> {
     }
 
     fn buffer(&self, version: u64) -> *mut u8 {
-        self.object
-            .address(BUFFERS + (version & 1) * size_of::<T>() as u64)
+        self.object.address(BUFFERS + (version & 1) * size_of::<T>() as u64)
     }
 
     /// The value. Never blocks, but starts over while others keep setting it.
@@ -121,11 +117,7 @@ impl<T: Plain> Value<T> {
         let segment = self.object.segment();
         let raw = self.raw();
         // A dead writer leaves nothing to repair, so the lock is never poisoned but by scribbling.
-        if raw
-            .writer
-            .lock(segment.slot(), None, |owner| segment.suspect(owner))
-            .is_ok()
-        {
+        if raw.writer.lock(segment.slot(), None, |owner| segment.suspect(owner)).is_ok() {
             raw.writer.mark_consistent();
         }
         let _unlock = Unlock(&raw.writer);
