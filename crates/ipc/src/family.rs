@@ -8,6 +8,7 @@
 use std::fmt;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::str::FromStr;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
@@ -17,7 +18,8 @@ use crate::codec::{self, Encoded, Route};
 use crate::error::Error;
 use crate::queue::block::Role;
 use crate::queue::raw::{self, Published};
-use crate::segment::catalog::{Kind, ObjectId};
+use crate::segment::catalog::{Kind, ObjectId, write_name};
+use crate::segment::participants::Slot;
 use crate::segment::{Object, Place, Segment, watcher};
 
 const ARGUMENTS: u8 = 0;
@@ -134,10 +136,16 @@ impl Berth {
         self.place.slot
     }
 
+    /// Sets what the child is called in listings of the segment.
+    pub fn set_name(&self, name: &str) {
+        let slot = Slot::new(self.place.slot as u16);
+        write_name(&self.segment.participant(slot).name, name);
+    }
+
     /// What the child has noted as done so far.
     pub fn progress(&self) -> u64 {
-        let slot = crate::segment::participants::Slot::new(self.place.slot as u16);
-        self.segment.participant(slot).progress.load(std::sync::atomic::Ordering::Relaxed)
+        let slot = Slot::new(self.place.slot as u16);
+        self.segment.participant(slot).progress.load(Relaxed)
     }
 
     /// Puts the arguments into the mailbox; returns the descriptors that the child must inherit.

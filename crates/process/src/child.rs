@@ -1,0 +1,174 @@
+//! Watching over one child, and ending it.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use multiproc_ipc::Error;
+use multiproc_ipc::family::{self, Berth, Settled};
+use multiproc_sys::clock::Deadline;
+use multiproc_sys::pidfd::{Ended, PidFd};
+use multiproc_sys::start::Started;
+
+/// A child process, function or command, without the type of what it returns.
+///
+/// Dropping it neither ends nor waits for the child: that dies with this process, and is reaped as
+/// soon as it ends, by a thread of the library.
+#[derive(Clone, Debug)]
+pub struct Child {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    pid: u32,
+    pidfd: PidFd,
+    name: String,
+    /// A function's place in the segment.
+    berth: Option<Berth>,
+    end: Mutex<Option<End>>,
+}
+
+/// Everything that is known of a child that has ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct End {
+    pub(crate) ended: Ended,
+    pub(crate) settled: Option<Settled>,
+    progress: u64,
+}
+
+impl Child {
+    /// Takes charge of a child that has just been started.
+    pub(crate) fn new(
+        started: Started,
+        name: String,
+        berth: Option<Berth>,
+    ) -> Result<Child, Error> {
+        let Started { pid, pidfd } = started;
+        let shared = Shared { pid, pidfd, name, berth, end: Mutex::new(None) };
+        let child = Child { shared: Arc::new(shared) };
+        let watched = child.clone();
+        let pidfd = child.shared.pidfd.as_fd().try_clone_to_owned();
+        let pidfd = pidfd.map_err(|source| Error::System { doing: "watching a child", source })?;
+        family::when_ended(pidfd, move || {
+            // What goes wrong here goes wrong again, and is told, where somebody waits.
+            let _ = watched.end();
+        })?;
+        Ok(child)
+    }
+
+    /// Its number. It belongs to the child until it has ended, and to nobody afterwards.
+    pub fn pid(&self) -> u32 {
+        self.shared.pid
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// Whether it has not ended yet.
+    pub fn is_alive(&self) -> bool {
+        !matches!(self.end(), Ok(Some(_)))
+    }
+
+    /// How it ended; `None` while it is running. Never blocks.
+    ///
+    /// # Errors
+    /// When the kernel refuses to say, because somebody else reaped it.
+    pub fn ended(&self) -> io::Result<Option<Ended>> {
+        Ok(self.end()?.map(|end| end.ended))
+    }
+
+    /// Reaps and cleans up once it has ended; `None` before that.
+    pub(crate) fn end(&self) -> io::Result<Option<End>> {
+        let mut end = self.shared.end.lock().unwrap_or_else(PoisonError::into_inner);
+        if end.is_none()
+            && let Some(ended) = self.shared.pidfd.reap()?
+        {
+            let berth = self.shared.berth.as_ref();
+            let progress = berth.map_or(0, Berth::progress);
+            *end = Some(End { ended, settled: berth.map(Berth::settle), progress });
+        }
+        Ok(*end)
+    }
+
+    /// Waits until it has ended, or `None` at the deadline.
+    pub(crate) fn wait_end(&self, deadline: Option<Deadline>) -> io::Result<Option<End>> {
+        self.shared.pidfd.wait(deadline)?;
+        self.end()
+    }
+
+    /// Waits until it has ended. Blocks.
+    ///
+    /// # Errors
+    /// When the kernel refuses to say how, because somebody else reaped it.
+    pub fn wait(&self) -> io::Result<Ended> {
+        loop {
+            if let Some(end) = self.wait_end(None)? {
+                return Ok(end.ended);
+            }
+        }
+    }
+
+    /// Waits until it has ended, for at most `timeout`; `None` if it has not.
+    ///
+    /// # Errors
+    /// Those of [`wait`](Child::wait).
+    pub fn wait_timeout(&self, timeout: Duration) -> io::Result<Option<Ended>> {
+        Ok(self.wait_end(Some(Deadline::after(timeout)))?.map(|end| end.ended))
+    }
+
+    /// What a function has noted as done, with
+    /// [`Segment::note_progress`](multiproc_ipc::Segment::note_progress), while it ran; 0 for a
+    /// command.
+    pub fn progress(&self) -> u64 {
+        match self.end() {
+            Ok(Some(end)) => end.progress,
+            _ => self.shared.berth.as_ref().map_or(0, Berth::progress),
+        }
+    }
+
+    /// A function's place among the participants of its segment.
+    pub fn participant_index(&self) -> Option<u32> {
+        self.shared.berth.as_ref().map(Berth::participant_index)
+    }
+
+    pub(crate) fn berth(&self) -> Option<&Berth> {
+        self.shared.berth.as_ref()
+    }
+
+    /// Sends it a signal, which reaches it and nobody else; false if it has ended.
+    ///
+    /// # Errors
+    /// When there is no such signal.
+    pub fn signal(&self, signal: i32) -> io::Result<bool> {
+        self.shared.pidfd.signal(signal)
+    }
+
+    /// Asks it to end: SIGTERM. False if it has ended.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn terminate(&self) -> io::Result<bool> {
+        const SIGTERM: i32 = 15;
+        self.signal(SIGTERM)
+    }
+
+    /// Ends it: SIGKILL. False if it has ended.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn kill(&self) -> io::Result<bool> {
+        const SIGKILL: i32 = 9;
+        self.signal(SIGKILL)
+    }
+}
+
+impl AsFd for Child {
+    /// A descriptor that becomes readable when the child has ended. Python's `sentinel`.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.shared.pidfd.as_fd()
+    }
+}

@@ -1,0 +1,132 @@
+//! How a function is named across processes.
+//!
+//! Parent and child execute the same file, so a function is the same distance from the start of the
+//! image in both. What is named is not the function itself but an entry made for it by the compiler,
+//! which knows the types of its arguments and result, so nothing about them is guessed.
+
+use std::ptr::NonNull;
+
+use multiproc_ipc::family::Seat;
+use multiproc_sys::image::main_executable;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::bootstrap::Inherited;
+use crate::outcome::{Letter, SpawnError};
+
+/// A function that a child process can run on arguments of type `A`, a tuple.
+///
+/// Implemented for functions and for closures that capture nothing, of up to eight arguments. That
+/// nothing is captured is checked when it is compiled: the type must have no size. (A closure that
+/// captures a value without size, as a token of something, would pass the check; the child makes up
+/// another one.)
+pub trait Target<A>: Copy + Send + 'static {
+    /// What it returns.
+    type Output;
+
+    #[doc(hidden)]
+    fn call(self, arguments: A) -> Self::Output;
+}
+
+macro_rules! targets {
+    ($(($($argument:ident),*))*) => {$(
+        impl<F, O, $($argument),*> Target<($($argument,)*)> for F
+        where
+            F: Fn($($argument),*) -> O + Copy + Send + 'static,
+        {
+            type Output = O;
+
+            #[allow(non_snake_case, reason = "the arguments are named like their types")]
+            fn call(self, ($($argument,)*): ($($argument,)*)) -> O {
+                self($($argument),*)
+            }
+        }
+    )*};
+}
+
+targets! {
+    ()
+    (A)
+    (A, B)
+    (A, B, C)
+    (A, B, C, D)
+    (A, B, C, D, E)
+    (A, B, C, D, E, G)
+    (A, B, C, D, E, G, H)
+    (A, B, C, D, E, G, H, I)
+}
+
+/// Runs a function on the arguments in the mailbox, and leaves the result there.
+pub(crate) type Entry = fn(&Seat, Inherited);
+
+fn entry<F, A>(seat: &Seat, inherited: Inherited)
+where
+    F: Target<A>,
+    F::Output: Serialize,
+    A: DeserializeOwned,
+{
+    // SAFETY: `name` checked that `F` has no size, so there is nothing to read; it is `Copy`, so one
+    // more of it is as good as any.
+    let function = unsafe { NonNull::<F>::dangling().read() };
+    let arguments = match seat.take_arguments::<A>(&inherited.descriptors) {
+        Ok(arguments) => arguments,
+        Err(error) => inherited.give_up(&format!("cannot read the arguments: {error}")),
+    };
+    let letter = Letter::of(|| function.call(arguments));
+    let code = letter.exit_code();
+    if let Err(error) = seat.put_result(&letter) {
+        inherited.give_up(&format!("cannot return the result: {error}"));
+    }
+    std::process::exit(code);
+}
+
+/// The name of the entry of `F`: its distance from the start of the image.
+pub(crate) fn name<F, A>() -> Result<usize, SpawnError>
+where
+    F: Target<A>,
+    F::Output: Serialize,
+    A: DeserializeOwned,
+{
+    const { assert!(size_of::<F>() == 0, "a function that crosses processes must capture nothing") };
+    let entry: Entry = entry::<F, A>;
+    let image = main_executable().ok_or(SpawnError::NotInExecutable)?;
+    let address = entry as usize;
+    if !image.code.contains(&address) {
+        return Err(SpawnError::NotInExecutable);
+    }
+    Ok(address - image.base)
+}
+
+/// The entry of a name, if it can be one.
+pub(crate) fn find(name: usize) -> Option<Entry> {
+    let image = main_executable()?;
+    let address = image.base.checked_add(name)?;
+    // SAFETY: the parent, which executes the same file (checked before this), took the name from
+    // an `Entry` inside the image's code.
+    image.code.contains(&address).then(|| unsafe { std::mem::transmute::<usize, Entry>(address) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn twice(number: u64) -> u64 {
+        2 * number
+    }
+
+    #[test]
+    fn find_of_a_name_is_the_entry_itself() {
+        fn name_of<F: Target<(u64,), Output = u64>>(_: F) -> usize {
+            name::<F, (u64,)>().unwrap()
+        }
+        let names = [name_of(twice), name_of(|number| 3 * number)];
+        assert_ne!(names[0], names[1]);
+        assert!(names.into_iter().all(|name| find(name).is_some()));
+    }
+
+    #[test]
+    fn find_of_a_name_outside_the_code_is_none() {
+        assert!(find(usize::MAX).is_none());
+        assert!(find(1 << 40).is_none());
+    }
+}

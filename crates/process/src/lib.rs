@@ -1,0 +1,51 @@
+//! Child processes: functions of this program, or commands.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `function` | how a function is named across processes |
+//! | `bootstrap` | what the parent passes, and how a child finds its function |
+//! | `spawn` | the one way in which a child is made |
+//! | `child` | watching over one child, and ending it |
+//! | `process` | the typed handle of a function's child |
+//! | `outcome` | how it ended |
+//!
+//! Values cross as arguments and results, through the segment; functions cross as code, because a
+//! child executes the same file. Children are started by a thread that lives as long as the
+//! process, and die with it.
+
+mod bootstrap;
+mod child;
+mod function;
+mod outcome;
+mod process;
+mod spawn;
+
+pub use bootstrap::init;
+pub use child::Child;
+pub use function::Target;
+pub use multiproc_sys::pidfd::{Ended, Exit};
+pub use outcome::{JoinError, Panic, SpawnError};
+pub use process::Process;
+pub use spawn::{Command, Spawner};
+
+/// Makes a test binary (or any other whose `main` is not one's own) one that can start children:
+/// say it once, anywhere in the crate.
+///
+/// It does what [`init`] does, before `main` is entered. Programs with a `main` of their own call
+/// [`init`] there instead.
+#[macro_export]
+macro_rules! init_before_main {
+    () => {
+        #[used]
+        #[unsafe(link_section = ".init_array")]
+        static MULTIPROC_INIT: extern "C" fn() = {
+            extern "C" fn init() {
+                $crate::init();
+            }
+            init
+        };
+    };
+}
+
+#[cfg(test)]
+init_before_main!();

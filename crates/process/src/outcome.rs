@@ -1,0 +1,137 @@
+//! How a child ended, and why one could not begin.
+
+use std::any::Any;
+use std::backtrace::Backtrace;
+use std::cell::RefCell;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use multiproc_ipc::Error;
+use multiproc_sys::pidfd::Exit;
+use multiproc_sys::start::StartError;
+use serde::{Deserialize, Serialize};
+
+/// Exit code of a child whose function panicked: what Rust programs use for that.
+const PANICKED: i32 = 101;
+
+/// Why no child was started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpawnError {
+    /// The program never called [`init`](crate::init).
+    #[error("call multiproc::init() first in main (in tests: multiproc::init_before_main!())")]
+    NotInitialised,
+    /// The function is not part of the main executable, so a child would not find it.
+    #[error("the function is not in the main executable")]
+    NotInExecutable,
+    /// A name or an argument contains a zero byte.
+    #[error("{0:?} contains a zero byte")]
+    ZeroByte(String),
+    /// The kernel refused to start it, or the program cannot be executed.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The segment has no room for it, or the arguments cannot be encoded.
+    #[error(transparent)]
+    Segment(#[from] Error),
+    /// This executable cannot be identified.
+    #[error("identifying this executable: {0}")]
+    Executable(std::io::Error),
+}
+
+/// Why a child gave no value.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// `join_timeout`, `try_join`: it is still running.
+    #[error("it is still running")]
+    Running,
+    /// Its function panicked.
+    #[error("it panicked: {0}")]
+    Panicked(Panic),
+    /// It exited without returning from its function.
+    #[error("it exited with code {0} before its function returned")]
+    Exited(i32),
+    /// A signal killed it.
+    #[error("it was {}", Exit::Signal { signal: *signal, core: *core })]
+    Killed {
+        /// The signal's number.
+        signal: i32,
+        /// Whether it left a core dump.
+        core: bool,
+    },
+    /// It ended before it entered its function.
+    #[error("it never entered its function: {0}")]
+    NeverReady(Exit),
+    /// What it returned cannot be read.
+    #[error("its result cannot be read: {0}")]
+    Result(Error),
+    /// The kernel refused to wait for it.
+    #[error("waiting for it: {0}")]
+    System(#[from] std::io::Error),
+}
+
+/// A panic in a child.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Panic {
+    /// What it said, if it said it in words.
+    pub message: String,
+    /// `file:line:column`.
+    pub location: String,
+    /// The calls that led to it; empty unless `RUST_BACKTRACE` asks for it.
+    pub backtrace: String,
+}
+
+impl fmt::Display for Panic {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} ({})", self.message, self.location)
+    }
+}
+
+/// What a child leaves in its mailbox.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Letter<R> {
+    Returned(R),
+    Panicked(Panic),
+}
+
+thread_local! {
+    static LAST_PANIC: RefCell<Option<(String, String)>> = const { RefCell::new(None) };
+}
+
+impl<R> Letter<R> {
+    /// Runs the child's function.
+    pub(crate) fn of(work: impl FnOnce() -> R) -> Letter<R> {
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let location = panic.location().map(ToString::to_string).unwrap_or_default();
+            let backtrace = Backtrace::capture();
+            let backtrace = match backtrace.status() {
+                std::backtrace::BacktraceStatus::Captured => backtrace.to_string(),
+                _ => String::new(),
+            };
+            LAST_PANIC.set(Some((location, backtrace)));
+            hook(panic);
+        }));
+        match catch_unwind(AssertUnwindSafe(work)) {
+            Ok(value) => Letter::Returned(value),
+            Err(payload) => {
+                let (location, backtrace) = LAST_PANIC.take().unwrap_or_default();
+                Letter::Panicked(Panic { message: message(&*payload), location, backtrace })
+            }
+        }
+    }
+
+    pub(crate) fn exit_code(&self) -> i32 {
+        match self {
+            Letter::Returned(_) => 0,
+            Letter::Panicked(_) => PANICKED,
+        }
+    }
+}
+
+fn message(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a value that is no text".into())
+}

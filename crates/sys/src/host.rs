@@ -1,0 +1,78 @@
+//! Facts about this machine and this process that outlive no reboot.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+
+/// The kernel's identity since it was booted: memory that names another one is not ours.
+pub fn boot_id() -> io::Result<[u8; 16]> {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    let digits: Vec<u8> = text
+        .bytes()
+        .filter_map(|digit| (digit as char).to_digit(16))
+        .map(|digit| digit as u8)
+        .collect();
+    let mut id = [0; 16];
+    if digits.len() != 2 * id.len() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the boot id is not a UUID"));
+    }
+    for (byte, pair) in id.iter_mut().zip(digits.chunks(2)) {
+        *byte = pair[0] << 4 | pair[1];
+    }
+    Ok(id)
+}
+
+/// The inode of the pid namespace in which this process has its number.
+pub fn pid_namespace() -> io::Result<u64> {
+    Ok(fs::metadata("/proc/self/ns/pid")?.ino())
+}
+
+/// A number that nobody else has drawn.
+pub fn random() -> io::Result<u64> {
+    let mut bytes = [0u8; 8];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty()) {
+            Ok(count) => filled += count,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+/// This process's number.
+pub fn pid() -> u32 {
+    std::process::id()
+}
+
+/// The real user who runs this process.
+pub fn user() -> u32 {
+    rustix::process::getuid().as_raw()
+}
+
+/// Bytes in a page of memory.
+pub fn page_size() -> usize {
+    rustix::param::page_size()
+}
+
+/// How many processors this process may run on.
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boot_id_read_twice_is_the_same() {
+        assert_eq!(boot_id().unwrap(), boot_id().unwrap());
+        assert_ne!(boot_id().unwrap(), [0; 16]);
+    }
+
+    #[test]
+    fn random_drawn_twice_differs() {
+        assert_ne!(random().unwrap(), random().unwrap());
+    }
+}

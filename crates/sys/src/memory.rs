@@ -1,0 +1,223 @@
+//! Shared memory: files that live in memory, mapped into this process.
+
+use std::ffi::CStr;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
+use rustix::io::Errno;
+use rustix::mm::{MapFlags, ProtFlags};
+
+/// The most that one `fallocate` is asked for: a signal can interrupt it between two pieces.
+const RESERVE_PIECE: u64 = 64 << 20;
+
+/// What a [`Mapping`] may be used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Loads only; a store is a fault.
+    Read,
+    /// Loads and stores.
+    ReadWrite,
+}
+
+/// A file mapped and shared, from its first byte, until it is dropped.
+#[derive(Debug)]
+pub struct Mapping {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: a mapping is a range of addresses, the same for every thread of the process.
+unsafe impl Send for Mapping {}
+// SAFETY: as above; what is done with the bytes is the affair of who dereferences `start`.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps the first `len` bytes of `file`, shared. No memory is taken until it is touched.
+    pub fn new(file: impl AsFd, len: usize, access: Access) -> io::Result<Mapping> {
+        let protection = match access {
+            Access::Read => ProtFlags::READ,
+            Access::ReadWrite => ProtFlags::READ | ProtFlags::WRITE,
+        };
+        // SAFETY: the kernel picks the address, so nothing that exists is mapped over.
+        let start = unsafe {
+            rustix::mm::mmap(
+                std::ptr::null_mut(),
+                len,
+                protection,
+                MapFlags::SHARED | MapFlags::NORESERVE,
+                file.as_fd(),
+                0,
+            )?
+        };
+        let start = NonNull::new(start.cast()).ok_or(Errno::NOMEM)?;
+        Ok(Mapping { start, len })
+    }
+
+    /// The address of the first byte.
+    pub fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    /// Bytes mapped.
+    #[expect(clippy::len_without_is_empty, reason = "an empty mapping cannot be made")]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the range was mapped by `new`, and whoever holds a reference into it borrows us.
+        // It can only fail for a range that is no mapping.
+        let _ = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.len) };
+    }
+}
+
+/// An anonymous file of `len` bytes that nobody can shrink or grow, and that is gone when the last
+/// process that has it is. `name` shows in `/proc/PID/fd`.
+///
+/// # Errors
+/// `EFBIG` where `RLIMIT_FSIZE` forbids the size, `EMFILE`, `ENOMEM`.
+pub fn anonymous(name: &CStr, len: u64) -> io::Result<OwnedFd> {
+    check_file_size(len)?;
+    let file = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    rustix::fs::ftruncate(&file, len)?;
+    rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+    Ok(file)
+}
+
+/// Whether nobody can shrink `file` under a mapping of it.
+pub fn sealed_against_shrinking(file: impl AsFd) -> bool {
+    rustix::fs::fcntl_get_seals(file).is_ok_and(|seals| seals.contains(SealFlags::SHRINK))
+}
+
+/// Commits memory to a range of `file`, so that touching it cannot fault later.
+///
+/// # Errors
+/// `ENOSPC` or `ENOMEM` when there is not that much; nothing is half usable then, but some of the
+/// range may stay committed.
+pub fn reserve(file: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<()> {
+    allocate(file, FallocateFlags::empty(), offset, len)
+}
+
+/// Gives the memory of a range of `file` back to the system. It reads as zeros from then on.
+pub fn punch(file: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<()> {
+    allocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len)
+}
+
+fn allocate(file: BorrowedFd<'_>, flags: FallocateFlags, offset: u64, len: u64) -> io::Result<()> {
+    let mut done = 0;
+    while done < len {
+        let piece = (len - done).min(RESERVE_PIECE);
+        match rustix::fs::fallocate(file, flags, offset + done, piece) {
+            Ok(()) => done += piece,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Whether `RLIMIT_FSIZE` lets this process make a file of `len` bytes; asked before the kernel
+/// is, since that answers with a signal.
+pub fn check_file_size(len: u64) -> io::Result<()> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
+    match limit {
+        Some(limit) if len > limit => Err(Errno::FBIG.into()),
+        _ => Ok(()),
+    }
+}
+
+/// The most that `RLIMIT_AS` and `RLIMIT_FSIZE` let this process map of a file.
+pub fn mapping_limit() -> u64 {
+    use rustix::process::{Resource, getrlimit};
+    [Resource::As, Resource::Fsize]
+        .into_iter()
+        .filter_map(|resource| getrlimit(resource).current)
+        .min()
+        .unwrap_or(u64::MAX)
+}
+
+/// Bytes of memory that could be used before something else is pushed out: what the machine has
+/// available, or what is left below the limit of this process's control group if that is less.
+pub fn available() -> io::Result<u64> {
+    let machine = fs::read_to_string("/proc/meminfo")?
+        .lines()
+        .find_map(|line| {
+            line.strip_prefix("MemAvailable:")?
+                .trim()
+                .strip_suffix(" kB")?
+                .trim()
+                .parse::<u64>()
+                .ok()
+        })
+        .map(|kib| kib << 10)
+        .ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidData, "/proc/meminfo has no MemAvailable")
+        })?;
+    Ok(control_group_headroom().map_or(machine, |headroom| headroom.min(machine)))
+}
+
+/// What `memory.max` of this process's control group, or of any above it, leaves.
+fn control_group_headroom() -> Option<u64> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let mut directory = std::path::PathBuf::from("/sys/fs/cgroup");
+    directory.push(group.trim_start_matches('/'));
+    let number = |file: &str, directory: &std::path::Path| {
+        fs::read_to_string(directory.join(file)).ok()?.trim().parse::<u64>().ok()
+    };
+    directory
+        .ancestors()
+        .take_while(|directory| directory.starts_with("/sys/fs/cgroup"))
+        .filter_map(|directory| {
+            Some(
+                number("memory.max", directory)?
+                    .saturating_sub(number("memory.current", directory)?),
+            )
+        })
+        .min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn anonymous_memory_cannot_be_shrunk() {
+        let file = anonymous(c"sys-test", 8192).unwrap();
+        assert!(sealed_against_shrinking(&file));
+        assert_eq!(rustix::fs::ftruncate(&file, 4096), Err(Errno::PERM));
+    }
+
+    #[test]
+    fn mapping_shared_twice_shows_the_same_bytes() {
+        let file = anonymous(c"sys-test", 4096).unwrap();
+        reserve(file.as_fd(), 0, 4096).unwrap();
+        let one = Mapping::new(&file, 4096, Access::ReadWrite).unwrap();
+        let two = Mapping::new(&file, 4096, Access::Read).unwrap();
+        // SAFETY: both mappings are 4096 bytes long and only this thread uses them.
+        unsafe { one.start().add(17).write_volatile(42) };
+        // SAFETY: as above.
+        assert_eq!(unsafe { two.start().add(17).read_volatile() }, 42);
+    }
+
+    #[test]
+    fn punch_gives_zeros_back() {
+        let file = anonymous(c"sys-test", 8192).unwrap();
+        let mapping = Mapping::new(&file, 8192, Access::ReadWrite).unwrap();
+        // SAFETY: inside the mapping, used by this thread alone.
+        unsafe { mapping.start().add(5000).write_volatile(1) };
+        punch(file.as_fd(), 4096, 4096).unwrap();
+        // SAFETY: as above.
+        assert_eq!(unsafe { mapping.start().add(5000).read_volatile() }, 0);
+    }
+
+    #[test]
+    fn available_memory_is_something() {
+        assert!(available().unwrap() > 1 << 20);
+    }
+}

@@ -1,0 +1,130 @@
+//! Waiting for descriptors, and the two that this workspace makes itself.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::EventfdFlags;
+pub use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+
+use crate::clock::Deadline;
+
+/// Waits until one of `descriptors` is ready or the deadline passes; says how many are. A signal
+/// handler that runs meanwhile does not end the wait.
+pub fn wait(descriptors: &mut [PollFd<'_>], deadline: Option<Deadline>) -> io::Result<usize> {
+    loop {
+        let timeout = deadline.map(|deadline| {
+            let left = deadline.remaining();
+            rustix::time::Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: i64::from(left.subsec_nanos()) as _,
+            }
+        });
+        match rustix::event::poll(descriptors, timeout.as_ref()) {
+            Ok(ready) => return Ok(ready),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Whether `descriptor` becomes readable, or is hung up, before the deadline.
+pub fn readable(descriptor: impl AsFd, deadline: Option<Deadline>) -> io::Result<bool> {
+    Ok(wait(&mut [PollFd::new(&descriptor, PollFlags::IN)], deadline)? > 0)
+}
+
+/// Whether `descriptor` becomes writable, or is hung up, before the deadline.
+pub fn writable(descriptor: impl AsFd, deadline: Option<Deadline>) -> io::Result<bool> {
+    Ok(wait(&mut [PollFd::new(&descriptor, PollFlags::OUT)], deadline)? > 0)
+}
+
+/// A flag that [`wait`] can wait for.
+#[derive(Debug)]
+pub struct Notice(OwnedFd);
+
+impl Notice {
+    /// A lowered flag.
+    pub fn new() -> io::Result<Notice> {
+        Ok(Notice(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
+    }
+
+    /// Raises the flag. Never blocks.
+    pub fn raise(&self) {
+        // The counter can only be full, and then the flag is up.
+        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+    }
+
+    /// Lowers the flag.
+    pub fn lower(&self) {
+        // EAGAIN says that it was down.
+        let _ = rustix::io::read(&self.0, &mut [0u8; 8]);
+    }
+}
+
+impl AsFd for Notice {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Two connected ends of a byte stream, both non-blocking and closed on exec.
+pub fn stream_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        None,
+    )?)
+}
+
+/// Writes a part of `bytes` to a stream: how many bytes, or `None` if it would block. A peer that
+/// has gone is the error `EPIPE`, never a signal.
+pub fn send_some(stream: impl AsFd, bytes: &[u8]) -> io::Result<Option<usize>> {
+    loop {
+        match rustix::net::send(&stream, bytes, rustix::net::SendFlags::NOSIGNAL) {
+            Ok(count) => return Ok(Some(count)),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Reads a part of a stream: how many bytes, zero at its end, or `None` if it would block.
+pub fn receive_some(stream: impl AsFd, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    loop {
+        match rustix::io::read(&stream, &mut *buffer) {
+            Ok(count) => return Ok(Some(count)),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn notice_raised_is_readable_until_lowered() {
+        let notice = Notice::new().unwrap();
+        let soon = || Some(Deadline::after(Duration::ZERO));
+        assert!(!readable(&notice, soon()).unwrap());
+        notice.raise();
+        assert!(readable(&notice, soon()).unwrap());
+        notice.lower();
+        assert!(!readable(&notice, soon()).unwrap());
+    }
+
+    #[test]
+    fn send_to_a_closed_peer_is_an_error_and_no_signal() {
+        let (one, two) = stream_pair().unwrap();
+        drop(two);
+        let error = send_some(&one, b"x").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+    }
+}

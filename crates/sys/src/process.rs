@@ -1,0 +1,89 @@
+//! What a process may ask of the kernel about itself.
+
+use std::ffi::CStr;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use nix::unistd::getppid;
+
+/// Names the calling thread; the main thread's name is what `ps` and `top` call the process. The
+/// kernel keeps the first 15 bytes.
+pub fn set_name(name: &CStr) {
+    // Fails only for a pointer into nowhere.
+    let _ = prctl::set_name(name);
+}
+
+/// Whether orphans among the descendants of this process become its children, which it then has to
+/// reap, rather than those of the machine's first process. Does not pass on to children.
+pub fn become_subreaper(on: bool) -> io::Result<()> {
+    Ok(prctl::set_child_subreaper(on)?)
+}
+
+/// Has the kernel kill this process when the parent's *thread* that started it ends. Returns false
+/// if `parent` is no longer the parent: it ended before, and nobody will kill us.
+///
+/// The wish is the calling thread's and ends with it, so the main thread should express it; it also
+/// ends with an exec of a set-user-id program. A child started with
+/// [`die_with_parent`](crate::start::Start::die_with_parent) has it already.
+pub fn die_with_parent(parent: u32) -> io::Result<bool> {
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    Ok(u32::try_from(getppid().as_raw()) == Ok(parent))
+}
+
+/// Which file this process executes. Two processes for which it is the same run the same code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Executable {
+    /// The file system's device number.
+    pub device: u64,
+    /// The file's number in it.
+    pub inode: u64,
+    /// Its length in bytes.
+    pub size: u64,
+    /// When it was last written, in nanoseconds since 1970.
+    pub mtime_ns: i64,
+}
+
+/// The executable of this process, also when its file was since replaced or deleted.
+pub fn this_executable() -> io::Result<Executable> {
+    let file = fs::metadata("/proc/self/exe")?;
+    let mtime_ns = file.mtime().saturating_mul(1_000_000_000).saturating_add(file.mtime_nsec());
+    Ok(Executable { device: file.dev(), inode: file.ino(), size: file.size(), mtime_ns })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn set_name_is_seen_by_the_kernel() {
+        // A thread of its own: the name is that of a thread.
+        let seen = std::thread::spawn(|| {
+            set_name(c"a name longer than fifteen bytes");
+            fs::read_to_string("/proc/thread-self/comm").unwrap()
+        });
+        assert_eq!(seen.join().unwrap(), "a name longer t\n");
+    }
+
+    #[test]
+    fn die_with_parent_tells_a_stranger_from_the_parent() {
+        assert!(!die_with_parent(std::process::id()).unwrap());
+        assert!(die_with_parent(std::os::unix::process::parent_id()).unwrap());
+        // The test's thread may be the main thread.
+        prctl::set_pdeathsig(None).unwrap();
+    }
+
+    #[test]
+    fn this_executable_is_the_file_we_were_started_from() {
+        let file = fs::metadata(std::env::current_exe().unwrap()).unwrap();
+        let this = this_executable().unwrap();
+        assert_eq!((this.device, this.inode, this.size), (file.dev(), file.ino(), file.size()));
+        assert_eq!(u128::from(this.mtime_ns.unsigned_abs()), {
+            let since_1970 = file.modified().unwrap().duration_since(std::time::UNIX_EPOCH);
+            since_1970.unwrap().as_nanos()
+        });
+        assert_eq!(this_executable().unwrap(), this);
+    }
+}
