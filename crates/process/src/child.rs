@@ -9,7 +9,11 @@ use multiproc_ipc::Error;
 use multiproc_ipc::family::{self, Berth, Settled};
 use multiproc_sys::clock::Deadline;
 use multiproc_sys::pidfd::{Ended, PidFd};
+use multiproc_sys::process;
 use multiproc_sys::start::Started;
+
+const SIGKILL: i32 = 9;
+const SIGTERM: i32 = 15;
 
 /// A child process, function or command, without the type of what it returns.
 ///
@@ -27,6 +31,8 @@ struct Shared {
     name: String,
     /// A function's place in the segment.
     berth: Option<Berth>,
+    /// Whether it leads a process group, in which its own children are.
+    leads: bool,
     end: Mutex<Option<End>>,
 }
 
@@ -43,10 +49,11 @@ impl Child {
     pub(crate) fn new(
         started: Started,
         name: String,
+        leads: bool,
         berth: Option<Berth>,
     ) -> Result<Child, Error> {
         let Started { pid, pidfd } = started;
-        let shared = Shared { pid, pidfd, name, berth, end: Mutex::new(None) };
+        let shared = Shared { pid, pidfd, name, berth, leads, end: Mutex::new(None) };
         let child = Child { shared: Arc::new(shared) };
         let watched = child.clone();
         let pidfd = child.shared.pidfd.as_fd().try_clone_to_owned();
@@ -84,6 +91,10 @@ impl Child {
     /// Reaps and cleans up once it has ended; `None` before that.
     pub(crate) fn end(&self) -> io::Result<Option<End>> {
         let mut end = self.shared.end.lock().unwrap_or_else(PoisonError::into_inner);
+        if end.is_none() && self.shared.leads && self.shared.pidfd.has_ended()? {
+            // Whoever it has left behind goes too. Before it is reaped, the number is still its own.
+            process::signal_group(self.shared.pid, SIGKILL)?;
+        }
         if end.is_none()
             && let Some(ended) = self.shared.pidfd.reap()?
         {
@@ -152,7 +163,6 @@ impl Child {
     /// # Errors
     /// When the kernel refuses.
     pub fn terminate(&self) -> io::Result<bool> {
-        const SIGTERM: i32 = 15;
         self.signal(SIGTERM)
     }
 
@@ -161,8 +171,21 @@ impl Child {
     /// # Errors
     /// When the kernel refuses.
     pub fn kill(&self) -> io::Result<bool> {
-        const SIGKILL: i32 = 9;
         self.signal(SIGKILL)
+    }
+
+    /// Sends a signal to it and, if it was started with a session of its own, to all in its process
+    /// group: its children, unless they have left it. False if it has ended.
+    ///
+    /// # Errors
+    /// When there is no such signal.
+    pub fn signal_tree(&self, signal: i32) -> io::Result<bool> {
+        if !self.shared.leads {
+            return self.signal(signal);
+        }
+        // While this is held, nobody reaps it, and its number stays its own.
+        let end = self.shared.end.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(end.is_none() && process::signal_group(self.shared.pid, signal)?)
     }
 }
 

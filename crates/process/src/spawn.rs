@@ -115,7 +115,9 @@ impl Spawner {
         // The arguments, moved into the child by now, close their ends of pipes here.
         drop(arguments);
         match started {
-            Ok(started) => Ok(Process::over(Child::new(started, name, Some(berth))?)),
+            Ok(started) => {
+                Ok(Process::over(Child::new(started, name, self.options.session, Some(berth))?))
+            }
             Err(error) => {
                 berth.settle();
                 Err(error)
@@ -238,7 +240,7 @@ impl Command {
             borrowed: Vec::new(),
             options: self.options.clone(),
         };
-        Ok(Child::new(plan.start()?, name, None)?)
+        Ok(Child::new(plan.start()?, name, self.options.session, None)?)
     }
 }
 

@@ -1,6 +1,34 @@
-//! Keeps processes running: what should run, and what to do when one dies.
+//! Keeping a fixed number of workers running.
 //!
-//! [`core`] decides and never touches a process; everything that does belongs to the shell
-//! around it.
+//! | part | idea |
+//! |---|---|
+//! | [`core`] | the pure machine: events and the time in, actions out |
+//! | [`Supervisor`] | the event loop around it: starts, waits, signals |
+//! | [`Board`] | what it knows of each worker, in shared memory, for who looks from outside |
+//! | `signals` | what the operator's signals ask for |
+//!
+//! A supervisor never takes a shared lock, and nothing that it reads from shared memory decides whom
+//! it signals.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use multiproc_process::Command;
+//! use multiproc_supervisor::Supervisor;
+//! use multiproc_supervisor::core::{Policy, Restart};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let policy = Policy { restart: Restart::Transient, ..Policy::default() };
+//! let summary = Supervisor::new(2, policy, |_| Command::new("true").own_session().spawn())?.run()?;
+//! assert!(summary.is_success());
+//! # Ok(())
+//! # }
+//! ```
 
+mod board;
 pub mod core;
+mod signals;
+mod supervisor;
+
+pub use board::{Board, Line, NAME as BOARD_NAME};
+pub use supervisor::{Notice, Place, Remote, Summary, SuperviseError, Supervisor};

@@ -9,6 +9,7 @@
 //! | [`clock`] | `clock_gettime(CLOCK_MONOTONIC)` |
 //! | [`descriptor`] | `fcntl(F_SETFD)` |
 //! | [`futex`] | `FUTEX_WAIT_BITSET`, `FUTEX_WAKE`, never the private forms |
+//! | [`lock`] | `fcntl(F_SETLK)`, `flock` |
 //! | [`memory`] | `memfd_create`, `mmap`, `fallocate`, seals, memory and file size limits |
 //! | [`host`] | boot id, pid namespace, page size, processors |
 //! | [`image`] | `dl_iterate_phdr` |
@@ -22,6 +23,7 @@ pub mod descriptor;
 pub mod futex;
 pub mod host;
 pub mod image;
+pub mod lock;
 pub mod memory;
 pub mod pidfd;
 pub mod poll;

@@ -5,9 +5,10 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 
+use nix::errno::Errno;
 use nix::sys::prctl;
-use nix::sys::signal::Signal;
-use nix::unistd::getppid;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::{Pid, getppid};
 
 /// Names the calling thread; the main thread's name is what `ps` and `top` call the process. The
 /// kernel keeps the first 15 bytes.
@@ -31,6 +32,22 @@ pub fn become_subreaper(on: bool) -> io::Result<()> {
 pub fn die_with_parent(parent: u32) -> io::Result<bool> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     Ok(u32::try_from(getppid().as_raw()) == Ok(parent))
+}
+
+/// Sends a signal to all processes of a group; false if it has none.
+///
+/// A group's number is safe from being given away for as long as its leader is not reaped.
+///
+/// # Errors
+/// `EINVAL` if there is no such signal, `EPERM`.
+pub fn signal_group(group: u32, signal: i32) -> io::Result<bool> {
+    let group = i32::try_from(group).ok().filter(|group| *group > 1);
+    let group = group.ok_or(io::Error::from(io::ErrorKind::InvalidInput))?;
+    match killpg(Pid::from_raw(group), Signal::try_from(signal)?) {
+        Ok(()) => Ok(true),
+        Err(Errno::ESRCH) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Which file this process executes. Two processes for which it is the same run the same code.

@@ -1,0 +1,213 @@
+//! The checks of this repository, one command each, so that a red one names its cause.
+//!
+//! Exit status: 0 if all is well, 1 if a check found something, 2 if nothing could be checked.
+
+mod deadline;
+
+use std::env;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
+
+/// How long the single-stepping sweep may run, its build not counted.
+const SWEEP_TIME_MAX: Duration = Duration::from_secs(20 * 60);
+
+/// The tests that make up the sweep.
+const SWEEP: &str = "test --release -p multiproc-tests --test stepping -- --ignored whole";
+
+struct Task {
+    name: &'static str,
+    what: &'static str,
+    run: fn() -> Result<(), Failure>,
+}
+
+impl Task {
+    const fn new(name: &'static str, what: &'static str, run: fn() -> Result<(), Failure>) -> Task {
+        Task { name, what, run }
+    }
+}
+
+const TASKS: [Task; 7] = [
+    Task::new("fmt", "the formatting of every file", fmt),
+    Task::new("clippy", "lints of all targets, warnings denied", clippy),
+    Task::new("doc", "the documentation's links and form, warnings denied", doc),
+    Task::new("test", "cargo test: unit, integration and documentation tests", test),
+    Task::new("deny", "licences, advisories and sources, by cargo-deny", deny),
+    Task::new("sweep", "every crash point of every primitive, 20 minutes at most", sweep),
+    Task::new("ci", "fmt, clippy, doc, test, in this order", ci),
+];
+
+/// Why a command did not succeed.
+#[derive(Debug, PartialEq)]
+enum Failure {
+    /// A check found something.
+    Found(String),
+    /// Nothing was checked: wrong use, or a tool is missing.
+    Unchecked(String),
+}
+
+fn main() -> ExitCode {
+    let arguments = env::args_os()
+        .skip(1)
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .collect::<Vec<_>>();
+    let (status, message) = match dispatch(&arguments) {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Found(message)) => (1, message),
+        Err(Failure::Unchecked(message)) => (2, message),
+    };
+    eprintln!("xtask: {message}");
+    ExitCode::from(status)
+}
+
+fn dispatch(arguments: &[String]) -> Result<(), Failure> {
+    let (name, rest) = match arguments {
+        [] => ("help", arguments),
+        [name, rest @ ..] => (name.as_str(), rest),
+    };
+    if matches!(name, "help" | "--help" | "-h") {
+        print!("{}", help());
+        return Ok(());
+    }
+    let Some(task) = TASKS.iter().find(|task| task.name == name) else {
+        let names = TASKS.map(|task| task.name).join(", ");
+        return Err(Failure::Unchecked(format!("no command '{name}'; there are {names}")));
+    };
+    match rest {
+        [] => (task.run)(),
+        [first, ..] => {
+            Err(Failure::Unchecked(format!("{name} takes no arguments, but got '{first}'")))
+        }
+    }
+}
+
+fn help() -> String {
+    let row = |task: &Task| format!("  {:8}{}\n", task.name, task.what);
+    format!("cargo xtask <command>\n\n{}", TASKS.each_ref().map(row).concat())
+}
+
+fn fmt() -> Result<(), Failure> {
+    check(cargo("fmt --all --check"))
+}
+
+fn clippy() -> Result<(), Failure> {
+    check(cargo("clippy --workspace --all-targets -- -D warnings"))
+}
+
+fn doc() -> Result<(), Failure> {
+    let mut command = cargo("doc --workspace --no-deps");
+    command.env("RUSTDOCFLAGS", "-D warnings");
+    check(command)
+}
+
+fn test() -> Result<(), Failure> {
+    check(cargo("test"))
+}
+
+fn ci() -> Result<(), Failure> {
+    [fmt, clippy, doc, test].iter().try_for_each(|task| task())
+}
+
+fn deny() -> Result<(), Failure> {
+    let asked = cargo("deny --version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if !asked.is_ok_and(|status| status.success()) {
+        let advice = "cargo-deny is not installed; `cargo install --locked cargo-deny` gets it";
+        return Err(Failure::Unchecked(advice.to_string()));
+    }
+    check(cargo("deny check"))
+}
+
+fn sweep() -> Result<(), Failure> {
+    // Builds, and makes sure that a renamed test doesn't turn the sweep into nothing.
+    let mut list = cargo(SWEEP);
+    list.arg("--list").stderr(Stdio::inherit());
+    announce(&list);
+    let listed = list.output().map_err(|error| cannot_run(&list, &error))?;
+    if !listed.status.success() {
+        return Err(Failure::Found(format!("{} failed", shown(&list))));
+    }
+    if !String::from_utf8_lossy(&listed.stdout).contains(": test") {
+        return Err(Failure::Found(format!("{} finds no test", shown(&list))));
+    }
+    let mut command = cargo(SWEEP);
+    command.arg("--nocapture");
+    announce(&command);
+    match deadline::run(&mut command, SWEEP_TIME_MAX) {
+        Ok(Some(status)) if status.success() => Ok(()),
+        Ok(Some(_)) => Err(Failure::Found(format!("{} failed", shown(&command)))),
+        Ok(None) => {
+            let minutes = SWEEP_TIME_MAX.as_secs() / 60;
+            Err(Failure::Found(format!("the sweep was killed: it took over {minutes} minutes")))
+        }
+        Err(error) => Err(cannot_run(&command, &error)),
+    }
+}
+
+/// The cargo that runs us, at the root of the repository, with `arguments` as one would type them.
+fn cargo(arguments: &str) -> Command {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("bin/xtask");
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
+    command.args(arguments.split(' ')).current_dir(root);
+    command
+}
+
+fn check(mut command: Command) -> Result<(), Failure> {
+    announce(&command);
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(_) => Err(Failure::Found(format!("{} failed", shown(&command)))),
+        Err(error) => Err(cannot_run(&command, &error)),
+    }
+}
+
+fn announce(command: &Command) {
+    eprintln!("xtask: {}", shown(command));
+}
+
+fn cannot_run(command: &Command, error: &std::io::Error) -> Failure {
+    Failure::Unchecked(format!("{} could not be run: {error}", shown(command)))
+}
+
+/// What one would type.
+fn shown(command: &Command) -> String {
+    let arguments = command.get_args().map(|argument| argument.to_string_lossy());
+    ["cargo".into()].into_iter().chain(arguments).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(arguments: &[&str]) -> Result<(), Failure> {
+        dispatch(&arguments.iter().map(ToString::to_string).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn dispatch_without_a_command_helps() {
+        assert_eq!(run(&[]), Ok(()));
+        assert_eq!(run(&["help"]), Ok(()));
+    }
+
+    #[test]
+    fn dispatch_unknown_command_names_the_known_ones() {
+        let expected =
+            "no command 'tset'; there are fmt, clippy, doc, test, deny, sweep, ci".to_string();
+        assert_eq!(run(&["tset"]), Err(Failure::Unchecked(expected)));
+    }
+
+    #[test]
+    fn dispatch_argument_too_many_is_refused() {
+        let expected = "fmt takes no arguments, but got '--all'".to_string();
+        assert_eq!(run(&["fmt", "--all"]), Err(Failure::Unchecked(expected)));
+    }
+
+    #[test]
+    fn help_has_a_row_per_command() {
+        assert_eq!(help().lines().count(), 2 + TASKS.len());
+    }
+
+    #[test]
+    fn shown_command_is_what_one_would_type() {
+        assert_eq!(shown(&cargo("fmt --all")), "cargo fmt --all");
+    }
+}

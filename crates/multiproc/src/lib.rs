@@ -1,0 +1,68 @@
+//! Python's `multiprocessing` for Rust: processes that share counters, arrays, locks and queues
+//! through shared memory, and a supervisor that keeps them alive.
+//!
+//! > **Kill anything, at any instruction. Nothing hangs, nothing is corrupted, nothing is lost but
+//! > what the dead process alone was holding.**
+//!
+//! ```
+//! use multiproc::{Array, Counter, Process, Queue};
+//!
+//! fn worker(id: usize, jobs: Queue<String>, bytes: Counter, per_worker: Array<u64>) -> u64 {
+//!     let mut done = 0;
+//!     for job in &jobs {
+//!         bytes.add(job.len() as i64);
+//!         per_worker.fetch_add(id, 1);
+//!         done += 1;
+//!     }
+//!     done
+//! }
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     multiproc::init(); // a child enters its function here and never returns
+//!     let jobs = Queue::bounded(1024)?;
+//!     let bytes = Counter::new()?;
+//!     let per_worker = Array::new(4)?;
+//!     let children = (0..4)
+//!         .map(|id| Process::spawn(worker, (id, jobs.clone(), bytes.clone(), per_worker.clone())))
+//!         .collect::<Result<Vec<_>, _>>()?;
+//!     for number in 0..100 {
+//!         jobs.send(format!("job {number}"))?;
+//!     }
+//!     jobs.close();
+//!     let mut done = 0;
+//!     for child in children {
+//!         done += child.join()?; // an error says how it died
+//!     }
+//!     assert_eq!((done, bytes.get()), (100, 590));
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Coming from Python
+//!
+//! | Python | here |
+//! |---|---|
+//! | `Process(target=f, args=(..)).start()` | [`Process::spawn(f, (..))`](Process::spawn) |
+//! | `p.join()`, `p.exitcode` | [`Process::join`] gives the value, or says how it ended |
+//! | `Queue(n)`, `put`, `get` | [`Queue::bounded`], [`send`](Queue::send), [`recv`](Queue::recv) |
+//! | `Pipe()` | [`Pipe::pair`] |
+//! | `Value('i', 0)` with its lock, to count | [`Counter`] |
+//! | `Value(..)` | [`Value`] |
+//! | `Array('d', n)` | [`Array`] |
+//! | `Lock()` around something | [`Mutex`] with the something inside |
+//! | `if __name__ == "__main__":` | [`init()`](init) first in `main` |
+//!
+//! The parts alone: `multiproc-ipc` is what to embed without processes; [`supervisor`] keeps workers
+//! running.
+
+pub use multiproc_ipc::{
+    Array, Builder, Counter, Element, Error, Integer, Iter, Kind, Lease, LockError, Mutex,
+    MutexGuard, Numbers, Pipe, PipeError, Plain, Queue, QueueBuilder, RecvError, Segment,
+    SendError, Tally, Value, view,
+};
+pub use multiproc_process::{
+    Child, Command, Ended, Exit, JoinError, Panic, Process, SpawnError, Spawner, Target, init,
+    init_before_main,
+};
+#[doc(inline)]
+pub use multiproc_supervisor as supervisor;
