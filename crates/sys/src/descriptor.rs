@@ -1,9 +1,10 @@
 //! Descriptors that are known by their numbers.
 
 use std::io;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 
-use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::fs::SeekFrom;
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
 
 /// Makes this process the last one that has `descriptor`: what it executes does not.
 ///
@@ -16,6 +17,19 @@ pub fn close_on_exec(descriptor: RawFd) -> io::Result<()> {
     // SAFETY: it is borrowed for one system call, which checks it.
     let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };
     Ok(fcntl_setfd(descriptor, FdFlags::CLOEXEC)?)
+}
+
+/// Writes all of `bytes` at the end of a file, without a second descriptor of it.
+pub fn append(file: impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
+    rustix::fs::seek(&file, SeekFrom::End(0))?;
+    while !bytes.is_empty() {
+        match rustix::io::write(&file, bytes) {
+            Ok(count) => bytes = &bytes[count..],
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

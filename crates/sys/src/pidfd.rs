@@ -224,29 +224,29 @@ fn duration(time: libc::timeval) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Child, Command, Stdio};
+    use std::process::{Child, Command};
 
     use super::*;
 
-    /// A process that waits for its input to end, and the pidfd by which we know it. Killed and
-    /// reaped on drop.
-    struct Waiting(Child, PidFd);
+    /// A process that sleeps for longer than any test takes, and the pidfd by which we know it.
+    /// Killed and reaped on drop.
+    struct Sleeper(Child, PidFd);
 
-    impl Waiting {
-        fn new() -> Waiting {
-            let child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+    impl Sleeper {
+        fn new() -> Sleeper {
+            let child = Command::new("sleep").arg("30").spawn().unwrap();
             let pidfd = PidFd::open(child.id()).unwrap();
-            Waiting(child, pidfd)
+            Sleeper(child, pidfd)
         }
 
-        /// Lets it end, and leaves it a zombie.
+        /// Ends it, and leaves it a zombie.
         fn end(&mut self) {
-            drop(self.0.stdin.take());
-            assert!(self.1.wait(soon()).unwrap(), "cat must end with its input");
+            self.0.kill().unwrap();
+            assert!(self.1.wait(soon()).unwrap());
         }
     }
 
-    impl Drop for Waiting {
+    impl Drop for Sleeper {
         fn drop(&mut self) {
             let _ = self.0.kill();
             let _ = self.0.wait();
@@ -283,7 +283,7 @@ mod tests {
     fn identity_is_the_same_for_one_process_and_another_for_the_next() {
         let this = PidFd::this().unwrap().identity().unwrap();
         assert_eq!(this, PidFd::open(process::id()).unwrap().identity().unwrap());
-        let (one, two) = (Waiting::new(), Waiting::new());
+        let (one, two) = (Sleeper::new(), Sleeper::new());
         let (one, two) = (one.1.identity().unwrap(), two.1.identity().unwrap());
         assert!(this != one && this != two && one != two, "{this} {one} {two}");
     }
@@ -296,13 +296,13 @@ mod tests {
 
         // A tick is 10 ms: by then a later process has a later start time.
         std::thread::sleep(Duration::from_millis(50));
-        let later = Waiting::new().1.start_time_identity().unwrap();
+        let later = Sleeper::new().1.start_time_identity().unwrap();
         assert!(later > this, "{later} {this}");
     }
 
     #[test]
     fn identity_without_pidfs_of_an_ended_process_is_refused() {
-        let mut child = Waiting::new();
+        let mut child = Sleeper::new();
         child.end();
         // A zombie keeps its line in /proc: the pidfd alone says that the number may be passed on.
         assert!(fs::metadata(format!("/proc/{}/stat", child.0.id())).is_ok());
@@ -326,7 +326,7 @@ mod tests {
 
     #[test]
     fn wait_ends_with_the_process_and_not_before() {
-        let mut child = Waiting::new();
+        let mut child = Sleeper::new();
         let deadline = Deadline::after(Duration::from_millis(30));
         assert!(!child.1.has_ended().unwrap());
         assert!(!child.1.wait(Some(deadline)).unwrap());
@@ -335,13 +335,14 @@ mod tests {
 
         child.end();
         assert!(child.1.has_ended().unwrap());
-        assert_eq!(child.1.reap().unwrap().map(|ended| ended.exit), Some(Exit::Code(0)));
+        let killed = Exit::Signal { signal: libc::SIGKILL, core: false };
+        assert_eq!(child.1.reap().unwrap().map(|ended| ended.exit), Some(killed));
         assert!(child.1.has_ended().unwrap(), "for ever");
     }
 
     #[test]
     fn reap_of_another_s_child_is_refused() {
-        let mut child = Waiting::new();
+        let mut child = Sleeper::new();
         child.end();
         child.1.reap().unwrap().expect("it has ended");
         for pidfd in [&child.1, &PidFd::this().unwrap()] {
@@ -351,7 +352,7 @@ mod tests {
 
     #[test]
     fn signal_reaches_the_living_and_not_the_reaped() {
-        let child = Waiting::new();
+        let child = Sleeper::new();
         assert!(child.1.signal(0).unwrap());
         assert!(child.1.signal(libc::SIGTERM).unwrap());
         assert!(child.1.wait(soon()).unwrap());
@@ -364,7 +365,7 @@ mod tests {
 
     #[test]
     fn signal_beyond_the_last_is_refused() {
-        let child = Waiting::new();
+        let child = Sleeper::new();
         for signal in [-1, 65] {
             let error = child.1.signal(signal).unwrap_err();
             assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
@@ -406,7 +407,7 @@ mod tests {
 
     #[test]
     fn from_owned_knows_the_same_process() {
-        let child = Waiting::new();
+        let child = Sleeper::new();
         let copy = PidFd::from_owned(child.1.as_fd().try_clone_to_owned().unwrap());
         assert_eq!(copy.identity().unwrap(), child.1.identity().unwrap());
     }

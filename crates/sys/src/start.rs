@@ -44,6 +44,10 @@
 //! takes to find the program and the directory; while a file system does not answer, so does
 //! `start`. A child that is stopped (SIGSTOP) before it executes its program holds it up until it
 //! is continued or killed.
+//!
+//! Until its exec a child has copies of all descriptors. A pipe whose last writer another thread
+//! closes meanwhile ends with that exec, and a program that another thread has just written may
+//! still be busy (`ETXTBSY`).
 
 mod child;
 #[cfg(test)]
@@ -66,7 +70,7 @@ use crate::pidfd::PidFd;
 /// Where a program without a slash is looked for when the child's environment has no `PATH`.
 const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin";
 
-/// What the child stands on; it needs a few hundred bytes of it, a debug build a few thousand.
+/// What the child stands on; it needs two hundred bytes of it, without optimisation two thousand.
 const STACK_BYTES: usize = 64 << 10;
 
 /// A process to start. The child gets exactly what is named here; of its parent's signal
