@@ -109,10 +109,14 @@ fn census(run: Run) -> Result<ExitCode, Failure> {
         stage.instance.name
     );
     let file = stage.instance.file();
-    let supervisor = Supervisor::new(run.workers as usize, census_policy(run.workers), |place| {
-        let spawner = Spawner::new().name(&format!("worker-{}", place.slot)).segment(&stage.segment);
+    // The launcher has handles of its own: while it may pass them on, the queues stay connected,
+    // also when every worker has just been killed.
+    let (given, segment) = (job.clone(), stage.segment.clone());
+    let policy = census_policy(run.workers);
+    let supervisor = Supervisor::new(run.workers as usize, policy, move |place| {
+        let spawner = Spawner::new().name(&format!("worker-{}", place.slot)).segment(&segment);
         let spawner = spawner.keep(file.clone()).own_session().no_input();
-        Ok(spawner.spawn(job::work, (job.clone(),))?.child().clone())
+        Ok(spawner.spawn(job::work, (given.clone(),))?.child().clone())
     })?;
     let supervisor = supervisor.board(stage.board.clone()).observe(tell_failures).handle_signals()?;
     stage.instance.ready();

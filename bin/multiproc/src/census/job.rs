@@ -20,7 +20,7 @@ use super::text::path_text;
 use super::walk::{Found, Walk};
 
 /// Tasks that wait for a worker, at most.
-const TASKS_WAITING: usize = 1024;
+const TASKS_WAITING: usize = 16_384;
 /// Reports that wait to be collected, at most.
 const REPORTS_WAITING: usize = 64;
 

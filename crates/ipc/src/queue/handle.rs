@@ -206,7 +206,8 @@ impl<T> Queue<T> {
         self.ring().is_closed()
     }
 
-    /// Whether nobody else can send or receive: no other process, and no clone in this one.
+    /// Whether nobody else can send or receive: no other process, no message that carries a handle,
+    /// and no clone of this one, which could yet be sent to somebody.
     fn is_disconnected(&self) -> bool {
         Arc::strong_count(&self.object) == 1 && self.ring().is_disconnected()
     }
