@@ -45,7 +45,7 @@ fn list(view: &View, json: bool) -> String {
         people.row(vec![
             one.slot.to_string(),
             one.pid.to_string(),
-            if one.alive { "alive" } else { "dead" }.into(),
+            one.alive.map_or("?", |alive| if alive { "alive" } else { "dead" }).into(),
             one.progress.to_string(),
             printable(&one.name),
         ]);

@@ -233,7 +233,7 @@ impl Drop for Running {
 /// The processes that still take part in the segments of killed instances.
 fn survivors(segments: &[String]) -> String {
     let views = segments.iter().filter_map(|name| View::of_name(name).ok());
-    let alive = views.flat_map(|view| view.participants()).filter(|participant| participant.alive);
+    let alive = views.flat_map(|view| view.participants()).filter(|participant| participant.alive == Some(true));
     let pids: Vec<String> = alive.map(|participant| participant.pid.to_string()).collect();
     if pids.is_empty() { String::new() } else { format!(" ({})", pids.join(", ")) }
 }

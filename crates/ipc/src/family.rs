@@ -8,7 +8,6 @@
 use std::fmt;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::str::FromStr;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
@@ -142,10 +141,20 @@ impl Berth {
         write_name(&self.segment.participant(slot).name, name);
     }
 
-    /// What the child has noted as done so far.
+    /// What the child has noted as done so far, or had when it ended.
     pub fn progress(&self) -> u64 {
-        let slot = Slot::new(self.place.slot as u16);
-        self.segment.participant(slot).progress.load(Relaxed)
+        let participant = self.segment.participant(Slot::new(self.place.slot as u16));
+        participant.progress_of(self.place.generation).unwrap_or(0)
+    }
+
+    /// To be called when the child, process `pid`, has closed what only an exec of another program
+    /// should close: if it has indeed no map of the segment any more, it has left, although it lives
+    /// on. What it held is put right.
+    pub fn vacate_if_left(&self, pid: u32) {
+        if self.segment.is_unmapped_in(pid) {
+            // If this fails, `settle` does it.
+            let _ = self.segment.release_place(self.place);
+        }
     }
 
     /// Puts the arguments into the mailbox; returns the descriptors that the child must inherit.
@@ -189,6 +198,16 @@ impl Berth {
         let message = raw::ring(&self.mailbox).message(letter.0)?;
         let frame = message.get(1..).ok_or(Error::Malformed("an empty letter"))?;
         codec::decode(Route::Message(&self.segment), frame)
+    }
+}
+
+#[cfg(feature = "testing")]
+impl Berth {
+    /// The same berth, not settled yet, for a world that is played through again.
+    #[doc(hidden)]
+    pub fn again(&self) -> Berth {
+        let (segment, mailbox) = (self.segment.clone(), self.mailbox.clone());
+        Berth { segment, place: self.place, mailbox, settled: Mutex::new(None) }
     }
 }
 
@@ -265,12 +284,13 @@ pub fn run_on_watcher<R: Send + 'static>(
     watcher::run(job)
 }
 
-/// Calls `job` on that thread once the process behind `pidfd` has ended.
+/// Calls `job` on that thread once `descriptor` is readable or hung up: a pidfd, once its process
+/// has ended.
 ///
 /// # Errors
 /// When the thread cannot be started.
-pub fn when_ended(pidfd: OwnedFd, job: impl FnOnce() + Send + 'static) -> Result<(), Error> {
-    watcher::when_ended(pidfd, job)
+pub fn when_ready(descriptor: OwnedFd, job: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+    watcher::when_ready(descriptor, job)
 }
 
 #[cfg(test)]

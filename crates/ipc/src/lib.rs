@@ -58,6 +58,9 @@ mod plain;
 mod queue;
 mod segment;
 mod sync;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod testing;
 mod value;
 
 pub use error::Error;

@@ -28,6 +28,8 @@ static INITIALISED: AtomicBool = AtomicBool::new(false);
 pub(crate) struct Bootstrap {
     pub(crate) parent: u32,
     pub(crate) segment: RawFd,
+    /// Nothing but its being open is of use: it closes when the child executes another program.
+    pub(crate) lifeline: RawFd,
     pub(crate) ticket: Ticket,
     pub(crate) function: usize,
     pub(crate) executable: Executable,
@@ -38,7 +40,8 @@ pub(crate) struct Bootstrap {
 impl fmt::Display for Bootstrap {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Executable { device, inode, size, mtime_ns } = self.executable;
-        write!(formatter, "{} {} {} {:x}", self.parent, self.segment, self.ticket, self.function)?;
+        write!(formatter, "{} {} {}", self.parent, self.segment, self.lifeline)?;
+        write!(formatter, " {} {:x}", self.ticket, self.function)?;
         write!(formatter, " {device} {inode} {size} {mtime_ns}")?;
         self.descriptors.iter().try_for_each(|descriptor| write!(formatter, " {descriptor}"))
     }
@@ -55,6 +58,7 @@ impl FromStr for Bootstrap {
         Ok(Bootstrap {
             parent: number(words.next())?,
             segment: number(words.next())?,
+            lifeline: number(words.next())?,
             ticket: number(words.next())?,
             function: usize::from_str_radix(words.next().ok_or(())?, 16).map_err(|_| ())?,
             executable: Executable {
@@ -127,7 +131,7 @@ fn enter(bootstrap: Bootstrap) -> ! {
         cannot_enter("was told a function that does not exist");
     };
     // What we inherited for ourselves, our own children do not inherit.
-    for descriptor in bootstrap.descriptors.iter().chain([&bootstrap.segment]) {
+    for descriptor in bootstrap.descriptors.iter().chain([&bootstrap.segment, &bootstrap.lifeline]) {
         if descriptor::close_on_exec(*descriptor).is_err() {
             cannot_enter("was passed a descriptor that is not open");
         }
@@ -157,6 +161,7 @@ mod tests {
         let bootstrap = Bootstrap {
             parent: 17,
             segment: 5,
+            lifeline: 6,
             ticket: "1.2.3.4".parse().unwrap(),
             function: 0xdead_beef,
             executable: Executable { device: 1, inode: 2, size: 3, mtime_ns: -4 },
@@ -167,7 +172,7 @@ mod tests {
 
     #[test]
     fn bootstrap_cut_short_is_refused() {
-        for text in ["", "1", "1 2 3.4.5.6 ff 1 2 3", "1 2 3 ff 1 2 3 4", "1 2 1.2.3.4 zz 1 2 3 4"]
+        for text in ["", "1", "1 2 3 3.4.5.6 ff 1 2 3", "1 2 3 3 ff 1 2 3 4", "1 2 3 1.2.3.4 zz 1 2 3 4"]
         {
             assert!(text.parse::<Bootstrap>().is_err(), "{text}");
         }

@@ -1,7 +1,7 @@
 //! Watching over one child, and ending it.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -58,11 +58,24 @@ impl Child {
         let watched = child.clone();
         let pidfd = child.shared.pidfd.as_fd().try_clone_to_owned();
         let pidfd = pidfd.map_err(|source| Error::System { doing: "watching a child", source })?;
-        family::when_ended(pidfd, move || {
+        family::when_ready(pidfd, move || {
             // What goes wrong here goes wrong again, and is told, where somebody waits.
             let _ = watched.end();
         })?;
         Ok(child)
+    }
+
+    /// Notices that the child executes another program, which closes its end of the lifeline: it has
+    /// left the segment then, although it lives.
+    pub(crate) fn watch_lifeline(&self, lifeline: OwnedFd) -> Result<(), Error> {
+        let watched = self.clone();
+        family::when_ready(lifeline, move || {
+            if let Some(berth) = watched.berth()
+                && watched.is_alive()
+            {
+                berth.vacate_if_left(watched.pid());
+            }
+        })
     }
 
     /// Its number. It belongs to the child until it has ended, and to nobody afterwards.

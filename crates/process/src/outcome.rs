@@ -33,6 +33,9 @@ pub enum SpawnError {
     /// The segment has no room for it, or the arguments cannot be encoded.
     #[error(transparent)]
     Segment(#[from] Error),
+    /// The process has no descriptors left for watching over it.
+    #[error("making a lifeline: {0}")]
+    Lifeline(std::io::Error),
     /// This executable cannot be identified.
     #[error("identifying this executable: {0}")]
     Executable(std::io::Error),

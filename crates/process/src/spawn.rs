@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use multiproc_ipc::Segment;
 use multiproc_ipc::family::{self, Berth};
+use multiproc_sys::poll::lifeline;
 use multiproc_sys::process::this_executable;
 use multiproc_sys::start::{Program, Start, StartError, Started, Stdio, start};
 use serde::Serialize;
@@ -115,8 +116,10 @@ impl Spawner {
         // The arguments, moved into the child by now, close their ends of pipes here.
         drop(arguments);
         match started {
-            Ok(started) => {
-                Ok(Process::over(Child::new(started, name, self.options.session, Some(berth))?))
+            Ok((started, lifeline)) => {
+                let child = Child::new(started, name, self.options.session, Some(berth))?;
+                child.watch_lifeline(lifeline)?;
+                Ok(Process::over(child))
             }
             Err(error) => {
                 berth.settle();
@@ -125,37 +128,40 @@ impl Spawner {
         }
     }
 
+    /// Starts the child in its berth; returns with it the end of its lifeline.
     fn start<A: Serialize>(
         &self,
         berth: &Berth,
         arguments: &A,
         function: usize,
         name: &str,
-    ) -> Result<Started, SpawnError> {
+    ) -> Result<(Started, OwnedFd), SpawnError> {
         berth.set_name(name);
         let descriptors = berth.put_arguments(arguments)?;
+        let (near, far) = lifeline().map_err(SpawnError::Lifeline)?;
         let bootstrap = Bootstrap {
             parent: std::process::id(),
             segment: berth.file().as_raw_fd(),
+            lifeline: far.as_raw_fd(),
             ticket: berth.ticket(),
             function,
             executable: this_executable().map_err(SpawnError::Executable)?,
-            descriptors: descriptors.clone(),
+            descriptors,
         };
         let mut environment = inherited_environment();
         environment.push(c_string(format!("{VARIABLE}={bootstrap}").into())?);
-        let program = std::env::args_os().next().unwrap_or_default();
-        let mut title = program;
+        let mut title = std::env::args_os().next().unwrap_or_default();
         title.push(": ");
         title.push(name);
+        let own = [bootstrap.segment, bootstrap.lifeline];
         let plan = Plan {
             program: None,
             arguments: vec![c_string(title)?],
             environment,
-            borrowed: descriptors.into_iter().chain([berth.file().as_raw_fd()]).collect(),
+            borrowed: bootstrap.descriptors.into_iter().chain(own).collect(),
             options: self.options.clone(),
         };
-        plan.start()
+        Ok((plan.start()?, near))
     }
 }
 

@@ -170,3 +170,35 @@ fn many_children_one_after_another_leave_no_slot_taken() {
         assert_eq!(child.join_timeout(SOON).unwrap(), round + 1);
     }
 }
+
+#[test]
+fn child_that_executes_another_program_has_left_the_segment() {
+    let mutex = Mutex::new(0_u64).unwrap();
+    let queue = Queue::<u64>::bounded(1).unwrap();
+    fn become_another(mutex: Mutex<u64>, _queue: Queue<u64>) {
+        use std::os::unix::process::CommandExt;
+        let _guard = mutex.lock().unwrap();
+        panic!("{}", std::process::Command::new("sleep").arg("1000").exec());
+    }
+    let child = Process::spawn(become_another, (mutex.clone(), queue.clone())).unwrap();
+    // It lives, but whoever waits for it in the segment waits no more.
+    assert!(matches!(queue.recv_timeout(SOON), Err(RecvError::Disconnected)));
+    assert!(mutex.lock_timeout(SOON).unwrap().owner_died());
+    assert!(child.is_alive());
+    child.child().kill().unwrap();
+    assert!(matches!(child.join_timeout(SOON), Err(JoinError::Killed { signal: 9, .. })));
+}
+
+#[test]
+fn spawn_from_many_threads_at_once_gives_each_its_own_result() {
+    std::thread::scope(|scope| {
+        for thread in 0..8_u64 {
+            scope.spawn(move || {
+                for round in 0..25_u64 {
+                    let child = Process::spawn(|a: u64, b: u64| a * b, (thread, round)).unwrap();
+                    assert_eq!(child.join_timeout(SOON).unwrap(), thread * round);
+                }
+            });
+        }
+    });
+}

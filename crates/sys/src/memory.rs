@@ -121,6 +121,18 @@ fn allocate(file: BorrowedFd<'_>, flags: FallocateFlags, offset: u64, len: u64) 
     Ok(())
 }
 
+/// Whether a process of this user has `file` mapped.
+///
+/// # Errors
+/// When there is no such process, or it is another user's.
+pub fn is_mapped_in(file: BorrowedFd<'_>, pid: u32) -> io::Result<bool> {
+    let inode = rustix::fs::fstat(file)?.st_ino;
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    // address, permissions, offset, device, inode. Of memory that is no file, the inode is 0.
+    let mut inodes = maps.lines().filter_map(|line| line.split_ascii_whitespace().nth(4));
+    Ok(inodes.any(|found| found.parse() == Ok(inode)))
+}
+
 /// Whether `RLIMIT_FSIZE` lets this process make a file of `len` bytes; asked before the kernel
 /// is, since that answers with a signal.
 pub fn check_file_size(len: u64) -> io::Result<()> {
@@ -214,6 +226,15 @@ mod tests {
         punch(file.as_fd(), 4096, 4096).unwrap();
         // SAFETY: as above.
         assert_eq!(unsafe { mapping.start().add(5000).read_volatile() }, 0);
+    }
+
+    #[test]
+    fn is_mapped_in_tells_a_map_from_a_descriptor() {
+        let file = anonymous(c"sys-test", 4096).unwrap();
+        let me = std::process::id();
+        assert!(!is_mapped_in(file.as_fd(), me).unwrap());
+        let _mapping = Mapping::new(&file, 4096, Access::Read).unwrap();
+        assert!(is_mapped_in(file.as_fd(), me).unwrap());
     }
 
     #[test]

@@ -2,9 +2,11 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use rustix::event::EventfdFlags;
 pub use rustix::event::{PollFd, PollFlags};
+use rustix::fs::inotify;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
@@ -68,6 +70,37 @@ impl AsFd for Notice {
     }
 }
 
+/// A pipe that carries nothing: its first end is hung up once nobody has the second any more. Both
+/// are closed on exec.
+pub fn lifeline() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?)
+}
+
+/// Tells when somebody opens a file.
+#[derive(Debug)]
+pub struct Bell(OwnedFd);
+
+impl Bell {
+    /// Listens at the file at `path` from now on.
+    pub fn at(path: &Path) -> io::Result<Bell> {
+        let bell = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+        inotify::add_watch(&bell, path, inotify::WatchFlags::OPEN)?;
+        Ok(Bell(bell))
+    }
+
+    /// Forgets that it rang.
+    pub fn hush(&self) {
+        let mut events = [0u8; 4096];
+        while matches!(receive_some(&self.0, &mut events), Ok(Some(1..))) {}
+    }
+}
+
+impl AsFd for Bell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 /// Two connected ends of a byte stream, both non-blocking and closed on exec.
 pub fn stream_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(rustix::net::socketpair(
@@ -118,6 +151,27 @@ mod tests {
         assert!(readable(&notice, soon()).unwrap());
         notice.lower();
         assert!(!readable(&notice, soon()).unwrap());
+    }
+
+    #[test]
+    fn bell_rings_when_the_file_is_opened() {
+        let path = std::env::temp_dir().join(format!("multiproc-bell-{}", std::process::id()));
+        std::fs::write(&path, "x").unwrap();
+        let bell = Bell::at(&path).unwrap();
+        assert!(!readable(&bell, Some(Deadline::after(Duration::ZERO))).unwrap());
+        drop(std::fs::File::open(&path).unwrap());
+        assert!(readable(&bell, Some(Deadline::after(Duration::from_secs(30)))).unwrap());
+        bell.hush();
+        assert!(!readable(&bell, Some(Deadline::after(Duration::ZERO))).unwrap());
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn lifeline_is_hung_up_when_its_other_end_is_gone() {
+        let (near, far) = lifeline().unwrap();
+        assert!(!readable(&near, Some(Deadline::after(Duration::ZERO))).unwrap());
+        drop(far);
+        assert!(readable(&near, Some(Deadline::after(Duration::ZERO))).unwrap());
     }
 
     #[test]

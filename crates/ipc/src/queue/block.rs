@@ -26,7 +26,7 @@ use crate::segment::layout::Raw;
 use crate::segment::participants::Slot;
 
 /// Stands for a dead sender.
-const NEUTRAL: u16 = 0xffff;
+pub(crate) const NEUTRAL: u16 = 0xffff;
 
 /// What a block is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub(crate) struct Own {
     /// How often the message was received and came back.
     pub(crate) attempt: u8,
     pub(crate) role: Role,
-    owner: u16,
+    pub(crate) owner: u16,
 }
 
 impl Own {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::raw;
 use crate::segment::Object;
+use crate::segment::catalog::ObjectId;
 
 /// A message that was received but not yet done.
 ///
@@ -40,7 +41,7 @@ pub struct Lease<T> {
 /// Names a leased message among all that a segment ever carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Task {
-    pub(crate) queue: u32,
+    pub(crate) queue: ObjectId,
     pub(crate) block: u32,
     pub(crate) sequence: u32,
 }
@@ -72,7 +73,7 @@ impl<T> Lease<T> {
 
     pub(crate) fn task(&self) -> Option<Task> {
         let own = raw::ring(&self.object).block(self.block)?.own();
-        Some(Task { queue: self.object.id.index, block: self.block, sequence: own.sequence })
+        Some(Task { queue: self.object.id, block: self.block, sequence: own.sequence })
     }
 }
 

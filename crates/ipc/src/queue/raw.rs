@@ -28,8 +28,9 @@
 //! - I3 From `Take` and `Lease`, whoever comes along does the same two steps: the block to the
 //!   owner that the cell names, then the cell to `Free` of the next lap. Each is a CAS from what
 //!   was seen, so doing them twice is doing them once.
-//! - I4 While a block is to be received again, `retries` is set, or somebody who cleared it is about
-//!   to set it again; the recovery of that somebody sets it.
+//! - I4 While a block is to be received again, `retries` is raised, or who gave the block back is
+//!   about to raise it; recovery does so in its place. Raising changes the word, so it is lowered
+//!   only by who has looked at every block since it was raised last.
 //!
 //! # Orderings
 //!
@@ -71,6 +72,7 @@ const CHUNKS: usize = 16;
 /// Blocks that a queue has from the start, at most.
 const FIRST_BLOCKS: u32 = 64;
 const CELL: u64 = 64;
+const RAISED: u32 = 1;
 
 /// A queue's own words in shared memory.
 #[repr(C, align(128))]
@@ -78,8 +80,8 @@ pub(crate) struct RawQueue {
     closed: AtomicU32,
     /// Whether a message ever named an object, or needed a buffer.
     pub(crate) carries: AtomicU32,
-    /// Whether a block may wait to be received again.
-    retries: AtomicU32,
+    /// `[ sequence 31 | raised 1 ]`: whether a block may wait to be received again.
+    pub(crate) retries: AtomicU32,
     /// Whether a second process has ever had a handle, or a message carried one.
     shared: AtomicU32,
     /// Further blocks, as names of objects.
@@ -187,7 +189,7 @@ impl<'a> RawRing<'a> {
         self.segment.raw(self.offset + CELLS + u64::from(index) * CELL)
     }
 
-    fn cells(&self) -> impl Iterator<Item = &'a AtomicU64> + '_ {
+    pub(crate) fn cells(&self) -> impl Iterator<Item = &'a AtomicU64> + '_ {
         (0..self.capacity).map(|index| self.cell(index))
     }
 
@@ -343,15 +345,25 @@ impl<'a> RawRing<'a> {
             return;
         };
         let block: &RawBlock = self.segment.raw(offset);
+        let mut own = block.own();
+        if !own.belongs_to(self.me()) {
+            return;
+        }
         let mut named = Vec::new();
         if self.words.carries.load(Relaxed) != 0 {
+            // A message comes back with all that it names, or not at all.
+            // DEATH: before, a lease comes back; after, the block is ours and is freed.
+            let held = own.received(Role::Held, self.me());
+            if !block.change(own, held) {
+                return;
+            }
+            own = held;
             carried::each_of_block(self.segment, self.block_bytes, offset, &mut |id| {
                 named.push(id)
             });
             self.forget_names(block);
         }
-        let own = block.own();
-        if !own.belongs_to(self.me()) || !block.change(own, own.free()) {
+        if !block.change(own, own.free()) {
             return;
         }
         if self.is_closed() {
@@ -373,11 +385,11 @@ impl<'a> RawRing<'a> {
 
     // The ring ----------------------------------------------------------------------------------
 
-    fn tail(&self) -> Cursor {
+    pub(crate) fn tail(&self) -> Cursor {
         Cursor::from_word(self.words.tail.0.load(Relaxed), self.capacity)
     }
 
-    fn head(&self) -> Cursor {
+    pub(crate) fn head(&self) -> Cursor {
         Cursor::from_word(self.words.head.0.load(Relaxed), self.capacity)
     }
 
@@ -431,7 +443,7 @@ impl<'a> RawRing<'a> {
     /// under a lease. `None` if there is none.
     pub(crate) fn take(&self, role: Role) -> Option<u32> {
         // ORDERING: Relaxed suffices, a retry that is missed here notifies afterwards.
-        if self.words.retries.load(Relaxed) != 0
+        if self.words.retries.load(Relaxed) & RAISED != 0
             && let Some(block) = self.take_retry(role)
         {
             return Some(block);
@@ -496,20 +508,21 @@ impl<'a> RawRing<'a> {
 
     /// Takes a message that is to be received again.
     fn take_retry(&self, role: Role) -> Option<u32> {
-        // DEATH: I4, the flag is down while blocks wait; our recovery raises it.
-        self.words.retries.swap(0, SeqCst);
+        let seen = self.words.retries.load(SeqCst);
         let found = self.each_block().find(|(_, block)| {
             let own = block.own();
             own.role == Role::Retry && block.change(own, own.received(role, self.me()))
         });
-        let (number, _) = found?;
-        self.raise_retries();
-        Some(number)
+        if found.is_none() {
+            // I4: fails if a block was given back since, whether or not we saw it.
+            let _ = self.words.retries.compare_exchange(seen, seen & !RAISED, SeqCst, Relaxed);
+        }
+        found.map(|(number, _)| number)
     }
 
     fn raise_retries(&self) {
-        self.words.retries.store(1, SeqCst);
-        self.not_empty().notify(1);
+        let raised = |word: u32| Some(word.wrapping_add(2) | RAISED);
+        let _ = self.words.retries.fetch_update(SeqCst, Relaxed, raised);
     }
 
     /// Lets go of a leased message without having done it: somebody receives it again.
@@ -521,6 +534,7 @@ impl<'a> RawRing<'a> {
         // DEATH: I4, before the flag is raised; our recovery raises it.
         if own.belongs_to(self.me()) && block.change(own, own.retry()) {
             self.raise_retries();
+            self.not_empty().notify(1);
         }
     }
 
@@ -534,7 +548,7 @@ impl<'a> RawRing<'a> {
     /// How many messages wait to be received: exact while nobody sends or receives.
     pub(crate) fn len(&self) -> u64 {
         let waiting = self.tail().since(self.head(), self.capacity).min(self.capacity.into());
-        let again = match self.words.retries.load(Relaxed) {
+        let again = match self.words.retries.load(Relaxed) & RAISED {
             0 => 0,
             _ => self.each_block().filter(|(_, block)| block.own().role == Role::Retry).count(),
         };
@@ -603,8 +617,7 @@ impl<'a> RawRing<'a> {
             retries |= block.own().role == Role::Retry;
         }
         if retries {
-            // I4.
-            self.words.retries.store(1, SeqCst);
+            self.raise_retries();
         }
     }
 

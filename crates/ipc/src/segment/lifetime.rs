@@ -14,6 +14,7 @@ use super::participants::{Mark, Slot};
 use crate::error::Error;
 use crate::queue::carried;
 use crate::sync::mutex::{RawMutex, Taken};
+use crate::value;
 
 /// How long the catalog's lock is waited for. Its holders are done in microseconds unless they are
 /// stopped; a dead one is recovered from at once.
@@ -303,8 +304,14 @@ impl Segment {
         let raw = self.entry(index);
         raw.set_state(generation, Phase::Dying(self.slot()));
         let entry = raw.read();
+        // DEATH: from here on, the sweep finds the entry dying and does all of this again.
+        for slot in self.slots().filter(|slot| self.is_marked(*slot, Mark::Touched, index)) {
+            if entry.kind == Some(Kind::Counter) {
+                value::forget_share(self, index, slot);
+            }
+            self.clear_mark(slot, Mark::Touched, index);
+        }
         if self.is_inside(&entry) {
-            // DEATH: the sweep finds the entry dying and does this again.
             self.memory().give_back(entry.offset, entry.bytes);
         }
         raw.set_state(generation.wrapping_add(1), Phase::Free);

@@ -34,7 +34,7 @@ use crate::error::Error;
 pub(crate) mod catalog;
 pub(crate) mod layout;
 pub(crate) mod lifetime;
-mod memory;
+pub(crate) mod memory;
 mod named;
 pub(crate) mod participants;
 pub(crate) mod recovery;
@@ -71,14 +71,14 @@ const OBJECTS: u32 = 4095;
 /// ```
 #[derive(Clone)]
 pub struct Segment {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 pub(crate) struct Inner {
     memory: Arc<Memory>,
     geometry: Geometry,
     slot: Slot,
-    generation: u32,
+    pub(crate) generation: u32,
     /// A forked copy of this process must not leave in its name.
     pid: u32,
     /// The objects that this process has handles of.
@@ -86,7 +86,7 @@ pub(crate) struct Inner {
     /// Whether dropping the last handle leaves the segment; a view of a snapshot does not.
     leaves: bool,
     /// Slots that count as dead without proof, for the stepping harness: a bit each.
-    fenced: AtomicU64,
+    pub(crate) fenced: AtomicU64,
 }
 
 /// What a new segment is to be like.
@@ -198,6 +198,10 @@ impl Segment {
         let geometry = check(&memory)?;
         let segment = Segment::join(memory, geometry)?;
         watcher::watch_segment(&segment)?;
+        // Those who are there already learn that somebody has come.
+        if let Memory::Named(named) = segment.memory() {
+            named.ring();
+        }
         Ok(segment)
     }
 
@@ -211,13 +215,21 @@ impl Segment {
 
     /// Writes the header of a new segment and takes part in it.
     fn begin(memory: Memory, geometry: Geometry) -> Result<Segment, Error> {
+        Segment::format(&memory, geometry)?;
+        let segment = Segment::join(memory, geometry)?;
+        watcher::watch_segment(&segment)?;
+        Ok(segment)
+    }
+
+    /// Writes the header of a new segment.
+    pub(crate) fn format(memory: &Memory, geometry: Geometry) -> Result<(), Error> {
         let page = layout::PAGE;
         memory.commit(0, geometry.shares_start().max(page))?;
         let boot_id = host::boot_id().map_err(Error::system("reading the boot id"))?;
         let identity = host::random().map_err(Error::system("drawing a random number"))?;
         let namespace =
             host::pid_namespace().map_err(Error::system("reading the pid namespace"))?;
-        let header: &Header = raw(&memory, 0);
+        let header: &Header = raw(memory, 0);
         header.format.store(FORMAT, Relaxed);
         header.participants.store(geometry.participants, Relaxed);
         header.objects.store(geometry.objects, Relaxed);
@@ -231,13 +243,11 @@ impl Segment {
         // ORDERING(magic): Release; pairs with Acquire in `check`.
         // DEATH: without the magic the segment is half made, and nobody attaches.
         header.magic.store(MAGIC, Release);
-        let segment = Segment::join(memory, geometry)?;
-        watcher::watch_segment(&segment)?;
-        Ok(segment)
+        Ok(())
     }
 
     /// Claims a slot in mapped memory whose header was checked.
-    fn join(memory: Memory, geometry: Geometry) -> Result<Segment, Error> {
+    pub(crate) fn join(memory: Memory, geometry: Geometry) -> Result<Segment, Error> {
         let identity = this_process()?;
         let unclaimed = Segment::over(Arc::new(memory), geometry, Slot::new(0), 0);
         let claim = || unclaimed.claim(|participant| participant.claim(host::pid(), identity));
@@ -271,7 +281,7 @@ impl Segment {
         Ok(segment)
     }
 
-    fn over(memory: Arc<Memory>, geometry: Geometry, slot: Slot, generation: u32) -> Segment {
+    pub(crate) fn over(memory: Arc<Memory>, geometry: Geometry, slot: Slot, generation: u32) -> Segment {
         let inner = Inner {
             memory,
             geometry,
@@ -286,7 +296,7 @@ impl Segment {
     }
 
     /// The same memory through the eyes of the participant in `slot`.
-    fn seen_from(&self, slot: Slot) -> Segment {
+    pub(crate) fn seen_from(&self, slot: Slot) -> Segment {
         let generation = self.participant(slot).state().generation;
         Segment::over(self.inner.memory.clone(), self.inner.geometry, slot, generation)
     }
@@ -455,7 +465,7 @@ fn this_process() -> Result<u64, Error> {
     PidFd::this().and_then(|me| me.identity()).map_err(Error::system("identifying this process"))
 }
 
-fn map_whole(file: OwnedFd) -> Result<Memory, Error> {
+pub(crate) fn map_whole(file: OwnedFd) -> Result<Memory, Error> {
     let bytes =
         std::fs::File::from(file.try_clone().map_err(Error::system("mapping the segment"))?)
             .metadata()

@@ -18,6 +18,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::ptr::NonNull;
 
+use multiproc_sys::poll::Bell;
 use multiproc_sys::{host, memory};
 use shared_memory::{Shmem, ShmemConf, ShmemError};
 
@@ -28,6 +29,7 @@ use crate::error::Error;
 pub(crate) struct Named {
     mapping: Shmem,
     file: File,
+    name: String,
 }
 
 // SAFETY: `Shmem` is a mapping and a descriptor; it is only asked for its address and length, and
@@ -62,7 +64,7 @@ impl Named {
         let file = open_file(name, true).inspect_err(|_| {
             let _ = unlink(name);
         })?;
-        Ok(Named { mapping, file })
+        Ok(Named { mapping, file, name: name.into() })
     }
 
     pub(crate) fn open(name: &str) -> Result<Named, Error> {
@@ -76,7 +78,18 @@ impl Named {
             .open()
             .map_err(|error| translate(error, name))?;
         mapping.set_owner(false);
-        Ok(Named { mapping, file })
+        Ok(Named { mapping, file, name: name.into() })
+    }
+
+    /// Rings the bells of those who listen for newcomers.
+    pub(crate) fn ring(&self) {
+        // Without its name nobody can come, and nobody has to be told.
+        let _ = open_file(&self.name, false);
+    }
+
+    /// Listens for newcomers: whoever opens the file.
+    pub(crate) fn bell(&self) -> Result<Bell, Error> {
+        Bell::at(&path(&self.name)).map_err(Error::system("listening for newcomers"))
     }
 
     pub(crate) fn start(&self) -> NonNull<u8> {

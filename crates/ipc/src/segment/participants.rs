@@ -3,7 +3,7 @@
 //! # Shared layout
 //!
 //! ```text
-//! RawParticipant  128 B  state u64 [ generation 24 | phase 8 | pid 32 ], identity, progress, name
+//! RawParticipant  128 B  state u64 [ generation 24 | phase 8 | pid 32 ], identity, progress twice, name
 //! Marks                  attached: a bit per object, then touched: a bit per object
 //! ```
 //!
@@ -21,7 +21,8 @@
 //!
 //! - I1 The word that claims a slot names the process: no slot is ever claimed anonymously.
 //! - I2 A slot is free again only when nothing in the segment names it; its tag needs no generation.
-//! - I3 `touched` is set before the first operation on an object and cleared only by the sweep.
+//! - I3 `touched` is set before the first operation on an object and cleared only by the sweep, or
+//!   when the object is gone: until then the slot may have a share in it.
 //!
 //! # If a process dies
 //!
@@ -70,6 +71,9 @@ pub(crate) enum Phase {
     Dead = 4,
 }
 
+/// Generations are counted in 24 bits.
+const GENERATIONS: u32 = 0xff_ffff;
+
 /// A participant's state word, taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct State {
@@ -92,7 +96,7 @@ impl State {
     }
 
     fn pack(self) -> u64 {
-        u64::from(self.generation & 0xff_ffff) << 40
+        u64::from(self.generation & GENERATIONS) << 40
             | (self.phase as u64) << 32
             | u64::from(self.pid)
     }
@@ -111,6 +115,8 @@ pub(crate) struct RawParticipant {
     identity: AtomicU64,
     /// Work done, in whatever unit: who watches can tell a start that led to something.
     pub(crate) progress: AtomicU64,
+    /// What `progress` was at the end of the last generation.
+    last_progress: AtomicU64,
     /// What the process calls itself, for people.
     pub(crate) name: [AtomicU64; 6],
 }
@@ -197,9 +203,23 @@ impl RawParticipant {
     pub(crate) fn release(&self) {
         let dead = self.state();
         debug_assert_eq!(dead.phase, Phase::Dead);
-        let generation = (dead.generation + 1) & 0xff_ffff;
+        let generation = (dead.generation + 1) & GENERATIONS;
+        self.last_progress.store(self.progress.load(Relaxed), Relaxed);
         // DEATH: the slot stays dead and is swept again.
         self.state.store(State { generation, phase: Phase::Free, pid: 0 }.pack(), SeqCst);
+    }
+
+    /// The work done by the process that had this slot in `generation`; `None` if another one has
+    /// come and gone since.
+    pub(crate) fn progress_of(&self, generation: u32) -> Option<u64> {
+        let progress = self.progress.load(Acquire);
+        let now = self.state().generation;
+        if now == generation {
+            return Some(progress);
+        }
+        let last = self.last_progress.load(Relaxed);
+        let following = (generation + 1) & GENERATIONS;
+        (now == following && self.state().generation == following).then_some(last)
     }
 
     /// Whether the process in this slot can never run again. Doubt is life.
@@ -258,6 +278,7 @@ mod tests {
             state: AtomicU64::new(0),
             identity: AtomicU64::new(0),
             progress: AtomicU64::new(0),
+            last_progress: AtomicU64::new(0),
             name: [const { AtomicU64::new(0) }; 6],
         }
     }
@@ -294,6 +315,23 @@ mod tests {
         let slot = participant();
         slot.claim(std::process::id(), 1).unwrap();
         assert!(slot.is_dead(), "the pid lives, but it is not the process that claimed the slot");
+    }
+
+    #[test]
+    fn progress_of_a_generation_is_known_until_the_next_but_one() {
+        let slot = participant();
+        let first = slot.claim(1, 1).unwrap();
+        slot.progress.store(7, Relaxed);
+        assert_eq!(slot.progress_of(first.generation), Some(7));
+        assert!(slot.bury(first));
+        slot.release();
+        assert_eq!(slot.progress_of(first.generation), Some(7), "swept");
+        let second = slot.claim(2, 2).unwrap();
+        assert_eq!(slot.progress_of(first.generation), Some(7), "taken by another");
+        assert_eq!(slot.progress_of(second.generation), Some(0));
+        assert!(slot.bury(second));
+        slot.release();
+        assert_eq!(slot.progress_of(first.generation), None);
     }
 
     #[test]

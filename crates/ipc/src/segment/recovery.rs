@@ -18,7 +18,7 @@
 //!    done again.
 //! 6. It has touched nothing any more; objects it was building or destroying are freed; what nobody
 //!    reaches is collected.
-//! 7. The slot is free.
+//! 7. The slot is free; one who leaves lets go of the catalog before.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -34,8 +34,12 @@ use crate::value::{self, tally};
 impl Segment {
     /// Whether a participant can never run again.
     pub(crate) fn is_dead(&self, slot: Slot) -> bool {
+        if slot.index() >= self.geometry().participants {
+            return false;
+        }
         let fenced = self.inner.fenced.load(Relaxed) >> slot.index().min(63) & 1 != 0;
-        fenced || slot.index() < self.geometry().participants && self.participant(slot).is_dead()
+        let participant = self.participant(slot);
+        fenced && participant.state().phase != Life::Free || participant.is_dead()
     }
 
     /// Finds out whether a participant that others wait for is dead, and recovers if so.
@@ -58,7 +62,8 @@ impl Segment {
         let Ok(catalog) = self.catalog() else {
             return 0;
         };
-        dead().filter(|slot| self.sweep(&catalog, *slot)).count()
+        let swept = dead().filter(|slot| self.sweep(&catalog, *slot));
+        swept.inspect(|slot| self.participant(*slot).release()).count()
     }
 
     /// Frees the slot of a participant that is dead, for a process that has none of its own yet: it
@@ -71,23 +76,32 @@ impl Segment {
         });
         if let Some(slot) = taken {
             let heir = self.seen_from(slot);
-            if let Ok(catalog) = heir.catalog() {
-                heir.sweep(&catalog, slot);
-            }
+            // The dead one's: its word names our slot, and nobody would suspect us.
+            heir.header().catalog_lock.recover(slot);
+            sweep_own_slot(&heir);
         }
+    }
+
+    /// Whether a process that runs has no map of this segment: it executes another program. Doubt
+    /// means that it has.
+    pub(crate) fn is_unmapped_in(&self, pid: u32) -> bool {
+        multiproc_sys::memory::is_mapped_in(self.file(), pid).is_ok_and(|mapped| !mapped)
     }
 
     /// Cleans up after a reservation that no child took up, or whose child is known to be dead.
     pub(crate) fn release_place(&self, place: super::Place) -> Result<(), Error> {
         let slot = Slot::new(place.slot as u16);
         let catalog = self.catalog()?;
-        if self.participant(slot).state().generation == place.generation {
-            self.sweep(&catalog, slot);
+        if self.participant(slot).state().generation == place.generation
+            && self.sweep(&catalog, slot)
+        {
+            self.participant(slot).release();
         }
         Ok(())
     }
 
-    /// The sweep. Under the catalog's lock, for a slot whose process is dead or leaves.
+    /// The sweep. Under the catalog's lock, for a slot whose process is dead or leaves; the slot is
+    /// then to be released.
     fn sweep(&self, catalog: &Catalog<'_>, dead: Slot) -> bool {
         let participant = self.participant(dead);
         let state = participant.state();
@@ -111,7 +125,7 @@ impl Segment {
         for (id, entry) in self.each_live(&touched, Kind::Queue) {
             if let Some(ring) = RawRing::new(self, id, &entry) {
                 ring.recover(dead, |block, sequence| {
-                    done.contains(&tally::Name::new(id.index, block, sequence))
+                    done.contains(&tally::Name::new(id, block, sequence))
                 });
             }
         }
@@ -127,7 +141,13 @@ impl Segment {
                 ring.wake_all();
             }
         }
-        self.entries().for_each(|index| self.clear_mark(dead, Mark::Touched, index));
+        for index in self.entries().filter(|index| self.is_marked(dead, Mark::Touched, *index)) {
+            // One that is folded has no share left; one that is dying, and not folded, may have.
+            if self.entry(index).read().kind == Some(Kind::Counter) {
+                value::forget_share(self, index, dead);
+            }
+            self.clear_mark(dead, Mark::Touched, index);
+        }
         for index in self.entries() {
             let entry = self.entry(index);
             match entry.state() {
@@ -139,7 +159,6 @@ impl Segment {
         }
         self.collect(catalog);
         self.header().deaths.fetch_add(1, Relaxed);
-        participant.release();
         true
     }
 
@@ -161,11 +180,20 @@ impl Segment {
 }
 
 /// Leaves the segment: what a death would leave to others, this process does for itself.
-pub(super) fn leave(segment: &Segment, generation: u32) {
+pub(crate) fn leave(segment: &Segment, generation: u32) {
+    if segment.participant(segment.slot()).state().generation == generation {
+        sweep_own_slot(segment);
+    }
+}
+
+/// Sweeps the slot that this process has itself, and frees it.
+fn sweep_own_slot(segment: &Segment) {
     let me = segment.slot();
-    if segment.participant(me).state().generation == generation
-        && let Ok(catalog) = segment.catalog()
-    {
-        segment.sweep(&catalog, me);
+    let swept = segment.catalog().is_ok_and(|catalog| segment.sweep(&catalog, me));
+    // Only now that the catalog's lock no longer names the slot: nobody would take it from a free
+    // one.
+    // DEATH: the slot is dead, not free, and swept again.
+    if swept {
+        segment.participant(me).release();
     }
 }

@@ -53,8 +53,8 @@ pub struct Participant {
     pub name: String,
     /// What it has noted as done, in whatever unit.
     pub progress: u64,
-    /// Whether it can still run.
-    pub alive: bool,
+    /// Whether it can still run; `None` where that cannot be told, in another pid namespace.
+    pub alive: Option<bool>,
 }
 
 /// An object in a segment.
@@ -195,6 +195,8 @@ impl View {
     /// Who takes part.
     pub fn participants(&self) -> Vec<Participant> {
         let segment = &self.segment;
+        let namespace = segment.header().pid_namespace.load(Relaxed);
+        let here = host::pid_namespace().is_ok_and(|mine| mine == namespace);
         let taken =
             segment.slots().filter(|slot| segment.participant(*slot).state().phase != Life::Free);
         taken
@@ -205,7 +207,7 @@ impl View {
                     pid: raw.state().pid,
                     name: read_name(&raw.name),
                     progress: raw.progress.load(Relaxed),
-                    alive: !raw.is_dead(),
+                    alive: here.then(|| !raw.is_dead()),
                 }
             })
             .collect()

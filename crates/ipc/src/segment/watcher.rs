@@ -14,9 +14,10 @@ use std::time::Duration;
 
 use multiproc_sys::clock::Deadline;
 use multiproc_sys::pidfd::PidFd;
-use multiproc_sys::poll::{self, Notice, PollFd, PollFlags};
+use multiproc_sys::poll::{self, Bell, Notice, PollFd, PollFlags};
 use multiproc_sys::{host, signals};
 
+use super::memory::Memory;
 use super::participants::Phase;
 use super::{Segment, WeakSegment};
 use crate::error::Error;
@@ -27,9 +28,17 @@ const RETRY: Duration = Duration::from_millis(100);
 type Job = Box<dyn FnOnce() + Send>;
 
 enum Request {
-    Watch(WeakSegment),
-    WhenEnded(OwnedFd, Job),
+    Watch(Watched),
+    WhenReady(OwnedFd, Job),
     Run(Job),
+}
+
+/// A segment whose participants are watched over.
+struct Watched {
+    segment: WeakSegment,
+    /// Rings when somebody may have joined. An anonymous segment has none: who joins it is a
+    /// descendant, and its parent watches over it; when that dies, everybody looks who is there.
+    bell: Option<Bell>,
 }
 
 struct Inbox {
@@ -65,7 +74,11 @@ fn request(request: Request) -> Result<(), Error> {
 
 /// Watches over the participants of a segment from now on.
 pub(super) fn watch_segment(segment: &Segment) -> Result<(), Error> {
-    request(Request::Watch(segment.downgrade()))
+    let bell = match segment.memory() {
+        Memory::Named(named) => Some(named.bell()?),
+        Memory::Anonymous { .. } => None,
+    };
+    request(Request::Watch(Watched { segment: segment.downgrade(), bell }))
 }
 
 /// Runs `job` on the watcher's thread and returns what it returns. Blocks until it has run.
@@ -83,9 +96,12 @@ pub(crate) fn run<R: Send + 'static>(job: impl FnOnce() -> R + Send + 'static) -
     })
 }
 
-/// Calls `job` on the watcher's thread once the process behind `pidfd` has ended.
-pub(crate) fn when_ended(pidfd: OwnedFd, job: impl FnOnce() + Send + 'static) -> Result<(), Error> {
-    request(Request::WhenEnded(pidfd, Box::new(job)))
+/// Calls `job` on the watcher's thread once `descriptor` is readable or hung up.
+pub(crate) fn when_ready(
+    descriptor: OwnedFd,
+    job: impl FnOnce() + Send + 'static,
+) -> Result<(), Error> {
+    request(Request::WhenReady(descriptor, Box::new(job)))
 }
 
 /// Names a participant among all segments of this process.
@@ -93,63 +109,67 @@ type Whom = (u64, u32, u32);
 
 struct Watcher {
     inbox: Arc<Inbox>,
-    segments: Vec<WeakSegment>,
-    ending: Vec<(OwnedFd, Job)>,
+    segments: Vec<Watched>,
+    awaited: Vec<(OwnedFd, Job)>,
     participants: HashMap<Whom, PidFd>,
 }
 
 impl Watcher {
     fn new(inbox: Arc<Inbox>) -> Watcher {
-        Watcher { inbox, segments: Vec::new(), ending: Vec::new(), participants: HashMap::new() }
+        Watcher { inbox, segments: Vec::new(), awaited: Vec::new(), participants: HashMap::new() }
     }
 
     fn run(mut self) {
         let mut retry = None;
         loop {
-            let ended = self.sleep(retry);
+            let ready = self.sleep(retry);
             self.inbox.notice.lower();
             let requests = std::mem::take(
                 &mut *self.inbox.requests.lock().unwrap_or_else(PoisonError::into_inner),
             );
             for request in requests {
                 match request {
-                    Request::Watch(segment) => self.segments.push(segment),
-                    Request::WhenEnded(pidfd, job) => self.ending.push((pidfd, job)),
+                    Request::Watch(watched) => self.segments.push(watched),
+                    Request::WhenReady(descriptor, job) => self.awaited.push((descriptor, job)),
                     Request::Run(job) => guarded(job),
                 }
             }
-            for place in ended.into_iter().rev() {
-                let (_, job) = self.ending.swap_remove(place);
+            for place in ready.into_iter().rev() {
+                let (_, job) = self.awaited.swap_remove(place);
                 guarded(job);
             }
             retry = (!self.recover()).then(|| Deadline::after(RETRY));
         }
     }
 
-    /// Sleeps until something happens; says which of the awaited ends have come, in order.
+    /// Sleeps until something happens; says which of the awaited descriptors are ready, in order.
     fn sleep(&self, retry: Option<Deadline>) -> Vec<usize> {
         let mut descriptors = vec![PollFd::new(&self.inbox.notice, PollFlags::IN)];
-        descriptors.extend(self.ending.iter().map(|(pidfd, _)| PollFd::new(pidfd, PollFlags::IN)));
+        descriptors.extend(self.awaited.iter().map(|(fd, _)| PollFd::new(fd, PollFlags::IN)));
         descriptors.extend(
             self.participants
                 .values()
                 .map(|pidfd| PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN)),
         );
+        let bells = self.segments.iter().filter_map(|watched| watched.bell.as_ref());
+        descriptors.extend(bells.map(|bell| PollFd::new(bell, PollFlags::IN)));
         // It can only fail for lack of memory; then everything is looked at, a little later.
         if poll::wait(&mut descriptors, retry).is_err() {
             std::thread::sleep(RETRY);
         }
-        let ending = &descriptors[1..=self.ending.len()];
-        let ended = ending.iter().enumerate().filter(|(_, poll)| !poll.revents().is_empty());
-        ended.map(|(place, _)| place).collect()
+        let awaited = &descriptors[1..=self.awaited.len()];
+        let ready = awaited.iter().enumerate().filter(|(_, poll)| !poll.revents().is_empty());
+        ready.map(|(place, _)| place).collect()
     }
 
     /// Recovers in every segment, and learns who takes part now. Whether nobody dead is left.
     fn recover(&mut self) -> bool {
         let mut present = HashMap::new();
         let mut clean = true;
-        self.segments.retain(|weak| weak.upgrade().is_some());
-        for segment in self.segments.iter().filter_map(WeakSegment::upgrade) {
+        self.segments.retain(|watched| watched.segment.upgrade().is_some());
+        for watched in &self.segments {
+            watched.bell.iter().for_each(Bell::hush);
+            let Some(segment) = watched.segment.upgrade() else { continue };
             segment.recover();
             let identity = segment.identity();
             for slot in segment.slots().filter(|slot| *slot != segment.slot()) {

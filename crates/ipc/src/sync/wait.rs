@@ -107,6 +107,12 @@ impl EventCount {
         }
     }
 
+    /// How many sleepers are announced.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn waiters(&self) -> u64 {
+        self.0.load(SeqCst) & WAITERS
+    }
+
     /// Starts a new epoch without sleepers and wakes everybody, whoever died in the old one.
     pub(crate) fn recover(&self) {
         let mut word = self.0.load(Relaxed);
@@ -224,7 +230,7 @@ mod tests {
             value.store(1, SeqCst);
             event.notify(1);
         });
-        assert_eq!(event.0.load(SeqCst) & WAITERS, 0);
+        assert_eq!(event.waiters(), 0);
     }
 
     #[test]
@@ -233,7 +239,7 @@ mod tests {
         let deadline = Deadline::after(Duration::from_millis(10));
         assert_eq!(event.wait_for(Some(deadline), || None::<()>), None);
         assert!(deadline.passed());
-        assert_eq!(event.0.load(SeqCst) & WAITERS, 0);
+        assert_eq!(event.waiters(), 0);
     }
 
     #[test]
@@ -241,11 +247,11 @@ mod tests {
         let event = EventCount::new();
         let ticket = event.announce();
         event.recover();
-        assert_eq!(event.0.load(SeqCst) & WAITERS, 0);
+        assert_eq!(event.waiters(), 0);
         let other = event.announce();
         event.sign_off(ticket);
-        assert_eq!(event.0.load(SeqCst) & WAITERS, 1, "a stale sign-off must not count");
+        assert_eq!(event.waiters(), 1, "a stale sign-off must not count");
         event.sign_off(other);
-        assert_eq!(event.0.load(SeqCst) & WAITERS, 0);
+        assert_eq!(event.waiters(), 0);
     }
 }

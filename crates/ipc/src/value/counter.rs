@@ -116,6 +116,11 @@ pub(crate) fn recover(segment: &Segment, index: u32, entry: &Entry, dead: Slot) 
     raw.fold().fold(dead, &[amount], |slot| share(segment, slot, index).store(0, Relaxed));
 }
 
+/// Clears the share of a slot in a counter that is gone, before the place is used anew.
+pub(crate) fn forget_share(segment: &Segment, index: u32, slot: Slot) {
+    share(segment, slot, index).store(0, Relaxed);
+}
+
 handle!(Counter);
 
 impl Shared for Counter {

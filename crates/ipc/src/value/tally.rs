@@ -16,6 +16,8 @@
 //! word       u64   [ sequence 27 | queue 12 | block 24 | which buffer 1 ]
 //! ```
 //!
+//! The sequence is the block's, shifted by the queue's generation.
+//!
 //! # Invariants
 //!
 //! - I1 A lane is written by its participant alone, one thread at a time. The buffer that the word
@@ -43,7 +45,7 @@ use super::fold::Fold;
 use crate::error::Error;
 use crate::plain::Plain;
 use crate::queue::Lease;
-use crate::segment::catalog::{Entry, Kind};
+use crate::segment::catalog::{Entry, Kind, ObjectId};
 use crate::segment::layout::{Geometry, Raw};
 use crate::segment::lifetime::Shared;
 use crate::segment::participants::Slot;
@@ -111,7 +113,18 @@ const NO_QUEUE: u32 = 0xfff;
 pub(crate) struct Name(u64);
 
 impl Name {
-    pub(crate) fn new(queue: u32, block: u32, sequence: u32) -> Name {
+    pub(crate) fn new(queue: ObjectId, block: u32, sequence: u32) -> Name {
+        // Another queue in the same place counts its blocks' sequences from 0 again.
+        let sequence = queue.generation.wrapping_mul(0x9e37_79b1).wrapping_add(sequence);
+        Name::pack(queue.index, block, sequence)
+    }
+
+    /// No task; differs from one time to the next.
+    fn none(time: u32) -> Name {
+        Name::pack(NO_QUEUE, 0, time)
+    }
+
+    fn pack(queue: u32, block: u32, sequence: u32) -> Name {
         let sequence = u64::from(sequence) & 0x7ff_ffff;
         Name(sequence << 37 | u64::from(queue & 0xfff) << 25 | u64::from(block & 0xff_ffff) << 1)
     }
@@ -243,7 +256,7 @@ impl Lane<'_> {
         // The buffers first: without the word they would count for the slot's next owner.
         // DEATH: the fold's selector still says that this lane does not count.
         self.buffers.iter().copied().flatten().for_each(|number| number.store(0, Relaxed));
-        self.word.store(Name::new(NO_QUEUE, 0, 0).0, Release);
+        self.word.store(Name::none(0).0, Release);
     }
 }
 
@@ -294,7 +307,7 @@ impl<T: Numbers> Tally<T> {
         let lane = self.lane();
         // The count of such additions makes each word differ from the one before.
         let count = (lane.word.load(Relaxed) >> 37) as u32;
-        lane.publish(Name::new(NO_QUEUE, 0, count.wrapping_add(1)), numbers(contribution));
+        lane.publish(Name::none(count.wrapping_add(1)), numbers(contribution));
     }
 
     fn lane(&self) -> Lane<'_> {

@@ -1,0 +1,224 @@
+//! What the stepping harness needs to look at a segment, copy it, and recover in the copy.
+//!
+//! Not for programs. Nothing in here is used by the rest of the crate, and nothing in the rest of
+//! the crate behaves differently because it is there.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::codec::{self, Route};
+use crate::error::Error;
+use crate::segment::Segment;
+use crate::segment::catalog::{Kind, Phase::Live};
+use crate::segment::layout::Geometry;
+use crate::segment::memory::Memory;
+use crate::segment::participants::{Phase, Slot};
+use crate::segment::recovery;
+use crate::sync::mutex::RawMutex;
+
+mod audit;
+
+pub use audit::{audit, leftovers};
+
+/// Makes a segment without a thread that watches over it.
+///
+/// # Errors
+/// Those of [`crate::Builder::anonymous`].
+pub fn segment(participants: u32, objects: u32, bytes: u64) -> Result<Segment, Error> {
+    let geometry = Geometry { participants, objects, bytes };
+    let memory = Memory::anonymous(bytes)?;
+    Segment::format(&memory, geometry)?;
+    // Every byte is committed: a snapshot must not find holes where its original had none.
+    memory.commit(0, bytes)?;
+    Segment::join(memory, geometry)
+}
+
+/// Takes part in the same segment once more, through a mapping and a slot of its own.
+///
+/// # Errors
+/// Those of [`Segment::open`].
+pub fn join(segment: &Segment) -> Result<Segment, Error> {
+    Segment::join(map_again(segment)?, *segment.geometry())
+}
+
+/// Maps the segment once more, so that joining costs no system call but its own.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn map(segment: &Segment) -> Result<Mapped, Error> {
+    Ok(Mapped { memory: map_again(segment)?, geometry: *segment.geometry() })
+}
+
+/// A mapped segment in which nobody takes part yet.
+pub struct Mapped {
+    memory: Memory,
+    geometry: Geometry,
+}
+
+impl Mapped {
+    /// Claims a slot: all that joining does in shared memory.
+    ///
+    /// # Errors
+    /// [`Error::TooManyParticipants`].
+    pub fn join(self) -> Result<Segment, Error> {
+        Segment::join(self.memory, self.geometry)
+    }
+}
+
+fn map_again(segment: &Segment) -> Result<Memory, Error> {
+    let file = segment.file().as_fd().try_clone_to_owned();
+    Memory::of_file(file.map_err(Error::system("mapping again"))?, segment.geometry().bytes)
+}
+
+/// The bytes of a segment at one moment.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Snapshot(Vec<u8>);
+
+impl Snapshot {
+    /// What the segment holds now. Nobody may write to it meanwhile.
+    pub fn of(segment: &Segment) -> Snapshot {
+        Snapshot(bytes(segment).to_vec())
+    }
+
+    /// Whether the segment holds something else now; then that is taken over.
+    pub fn renew(&mut self, segment: &Segment) -> bool {
+        let now = bytes(segment);
+        if self.0 == now {
+            return false;
+        }
+        self.0.copy_from_slice(now);
+        true
+    }
+
+    /// Puts the bytes back where they came from, or into a segment of the same geometry.
+    pub fn restore(&self, segment: &Segment) {
+        let memory = segment.memory();
+        assert_eq!(self.0.len() as u64, memory.len());
+        // SAFETY: as many bytes as the mapping has; the harness stops everybody else first.
+        unsafe { memory.start().as_ptr().copy_from(self.0.as_ptr(), self.0.len()) };
+    }
+}
+
+fn bytes(segment: &Segment) -> &[u8] {
+    let memory = segment.memory();
+    // SAFETY: the whole mapping; the harness stops everybody who could write to it first.
+    unsafe { std::slice::from_raw_parts(memory.start().as_ptr(), memory.len() as usize) }
+}
+
+/// Private memory of a segment's size, into which snapshots are put.
+pub struct Bench {
+    memory: Arc<Memory>,
+    geometry: Geometry,
+}
+
+impl Bench {
+    /// Room for snapshots of `like`.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    pub fn new(like: &Segment) -> Result<Bench, Error> {
+        let geometry = *like.geometry();
+        let memory = Memory::anonymous(geometry.bytes)?;
+        memory.commit(0, geometry.bytes)?;
+        Ok(Bench { memory: Arc::new(memory), geometry })
+    }
+
+    /// A segment of these bytes, seen by the participant in `slot`. What was laid out before is
+    /// gone.
+    pub fn lay_out(&self, snapshot: &Snapshot, slot: u32) -> Segment {
+        let segment = self.seen_from(slot);
+        snapshot.restore(&segment);
+        self.seen_from(slot)
+    }
+
+    /// What was laid out, seen by the participant in `slot`.
+    pub fn seen_from(&self, slot: u32) -> Segment {
+        let slot = Slot::new(slot as u16);
+        let over = |generation| Segment::over(self.memory.clone(), self.geometry, slot, generation);
+        over(over(0).participant(slot).state().generation)
+    }
+}
+
+/// Makes the participants in `slots` count as dead, in the eyes of this process, until they are
+/// fenced otherwise.
+pub fn fence(segment: &Segment, slots: &[u32]) {
+    let mask = slots.iter().fold(0, |mask, slot| mask | 1u64 << slot);
+    segment.inner.fenced.store(mask, Relaxed);
+}
+
+/// Does at once what a process that waits for the catalog does after a few milliseconds: takes it
+/// from its owner if that one is dead.
+pub fn hasten(segment: &Segment) {
+    if let Some(owner) = catalog_owner(segment).map(|owner| Slot::new(owner as u16))
+        && segment.is_dead(owner)
+    {
+        segment.header().catalog_lock.recover(owner);
+    }
+}
+
+/// Who holds the catalog.
+pub fn catalog_owner(segment: &Segment) -> Option<u32> {
+    segment.header().catalog_lock.state().0.map(Slot::index)
+}
+
+/// The catalog, held until what is returned is dropped.
+///
+/// # Errors
+/// [`Error::CatalogHeld`].
+pub fn hold_catalog(segment: &Segment) -> Result<impl Sized + '_, Error> {
+    segment.catalog()
+}
+
+/// Leaves the segment in the name of the participant in `slot`.
+pub fn leave_as(segment: &Segment, slot: u32) {
+    let participant = segment.seen_from(Slot::new(slot as u16));
+    recovery::leave(&participant, participant.inner.generation);
+}
+
+/// The participants that hold a lock: of a mutex, of a value, or the catalog's.
+pub fn lock_holders(segment: &Segment) -> Vec<u32> {
+    let locks = segment.entries().filter_map(|index| {
+        let raw = segment.entry(index);
+        let entry = raw.read();
+        let live = raw.state().1 == Live && segment.is_inside(&entry);
+        match entry.kind {
+            Some(Kind::Mutex) if live => Some(segment.raw::<RawMutex>(entry.offset)),
+            Some(Kind::Value) if live => Some(segment.raw::<RawMutex>(entry.offset + 8)),
+            _ => None,
+        }
+    });
+    let locks = locks.chain([&segment.header().catalog_lock]);
+    locks.filter_map(|lock| lock.state().0.map(Slot::index)).collect()
+}
+
+/// The slots that somebody has claimed.
+pub fn taken_slots(segment: &Segment) -> Vec<u32> {
+    let taken = |slot: &Slot| segment.participant(*slot).state().phase != Phase::Free;
+    segment.slots().filter(taken).map(Slot::index).collect()
+}
+
+/// Handles as a message carries them: the same in every process, and in a copy.
+///
+/// # Errors
+/// When they are those of another segment.
+pub fn name<H: Serialize>(segment: &Segment, handles: &H) -> Result<Vec<u8>, Error> {
+    Ok(codec::encode(Route::Message(segment), handles)?.bytes)
+}
+
+/// Reaches what was named.
+///
+/// # Errors
+/// [`Error::Codec`] when it is gone.
+pub fn reach<H: DeserializeOwned>(segment: &Segment, name: &[u8]) -> Result<H, Error> {
+    codec::decode(Route::Message(segment), name)
+}
+
+/// The word at `offset` of the segment.
+fn word(segment: &Segment, offset: u64) -> u64 {
+    segment.raw::<AtomicU64>(offset).load(SeqCst)
+}
