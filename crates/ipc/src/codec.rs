@@ -137,9 +137,7 @@ pub(crate) fn reach<T: Shared>(word: u64) -> Result<Arc<Object>, Error> {
         .with_borrow(|passage| passage.as_ref().and_then(|passage| passage.segment.clone()))
         .ok_or(Error::ForeignHandle)?;
     let id = ObjectId::unpack(word).ok_or(Error::NoSuchObject(T::KIND.name()))?;
-    let object = segment.attach(id, T::KIND, |entry| T::fits(segment.geometry(), entry))?;
-    T::attached(&object)?;
-    Ok(object)
+    segment.attach(id, T::KIND, |entry| T::fits(segment.geometry(), entry), T::attached)
 }
 
 /// Notes that the value under way names `descriptor`, or refuses where none can travel.

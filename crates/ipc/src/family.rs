@@ -237,7 +237,7 @@ impl Seat {
         let gone = Error::NoSuchObject("mailbox");
         let id = ObjectId::unpack(ticket.mailbox).ok_or(gone)?;
         let is_mailbox = |entry: &_| raw::spec(1, MESSAGE_BYTES).is_some_and(|spec| spec.is(entry));
-        let mailbox = segment.attach(id, Kind::Queue, is_mailbox)?;
+        let mailbox = segment.attach(id, Kind::Queue, is_mailbox, |_| Ok(()))?;
         segment.make_current();
         Ok(Seat { segment, mailbox })
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use multiproc_sys::clock::Deadline;
 
@@ -176,19 +176,23 @@ impl Segment {
         Ok(ObjectId { index, generation })
     }
 
-    /// Reaches the object that a handle names, if it is live and `fits`.
+    /// Reaches the object that a handle names, if it is live and `fits`; `prepare` makes it ready for
+    /// use by this process, before any of its threads can.
     pub(crate) fn attach(
         &self,
         id: ObjectId,
         what: Kind,
         fits: impl Fn(&Entry) -> bool,
+        prepare: impl FnOnce(&Object) -> Result<(), Error>,
     ) -> Result<Arc<Object>, Error> {
         let gone = Error::NoSuchObject(what.name());
         if id.index >= self.geometry().objects {
             return Err(gone);
         }
         let mut objects = self.objects();
-        if let Some(object) = objects.get(&id.index).and_then(std::sync::Weak::upgrade) {
+        if let Some(object) = objects.get(&id.index).and_then(Weak::upgrade) {
+            // Should this be the last reference by now, then dropping it takes the lock.
+            drop(objects);
             return if object.id == id && fits(&object.entry) { Ok(object) } else { Err(gone) };
         }
         let entry = {
@@ -204,7 +208,9 @@ impl Segment {
         };
         let object = Arc::new(Object::new(self, id, entry));
         objects.insert(id.index, Arc::downgrade(&object));
-        Ok(object)
+        let prepared = prepare(&object);
+        drop(objects);
+        prepared.map(|()| object)
     }
 
     /// Attaches the process that will adopt `place` to `object`, before it exists.
