@@ -134,7 +134,8 @@ mod tests {
 
     #[test]
     fn run_takes_paths_or_a_command_but_not_both() {
-        let parse = |words: &[&str]| Arguments::try_parse_from([&["multiproc", "run"], words].concat());
+        let parse =
+            |words: &[&str]| Arguments::try_parse_from([&["multiproc", "run"], words].concat());
         assert!(parse(&["a", "b"]).is_ok());
         assert!(parse(&["--", "sleep", "1"]).is_ok());
         assert!(parse(&["a", "--", "sleep", "1"]).is_err());

@@ -10,7 +10,9 @@ use crate::census::RootError;
 pub(crate) enum Failure {
     #[error("the instance {name:?} is running already, as process {pid}")]
     Busy { name: String, pid: u32 },
-    #[error("processes of the last instance {name:?} are still alive{pids}: end them, then try again")]
+    #[error(
+        "processes of the last instance {name:?} are still alive{pids}: end them, then try again"
+    )]
     Survivors { name: String, pids: String },
     #[error("{0:?} cannot name an instance: 1 to 64 letters, digits, '-' or '_'")]
     Name(String),

@@ -88,7 +88,8 @@ fn number(object: &Object) -> String {
 fn show(view: &View, wanted: &str, most: usize, json: bool) -> Result<String, Failure> {
     let objects = view.objects();
     let found = objects.iter().find(|one| one.name == wanted || number(one) == wanted);
-    let Some((object, content)) = found.and_then(|one| Some((one, view.content(one, most)?))) else {
+    let Some((object, content)) = found.and_then(|one| Some((one, view.content(one, most)?)))
+    else {
         let name = |one: &Object| if one.name.is_empty() { number(one) } else { one.name.clone() };
         let others = objects.iter().map(|one| printable(&name(one))).collect::<Vec<_>>().join(", ");
         return Err(Failure::NoObject { name: wanted.into(), others });
@@ -153,11 +154,7 @@ fn content_text(content: &Content, object: &Object, most: usize) -> String {
 }
 
 /// Ten to a line, each line with the place of its first.
-fn elements_text(
-    elements: impl Iterator<Item = String>,
-    object: &Object,
-    most: usize,
-) -> String {
+fn elements_text(elements: impl Iterator<Item = String>, object: &Object, most: usize) -> String {
     let elements: Vec<String> = elements.collect();
     let mut text = String::new();
     for (line, chunk) in elements.chunks(10).enumerate() {

@@ -92,7 +92,8 @@ pub(crate) fn all() -> Result<Vec<Instance>, Failure> {
     for entry in fs::read_dir(&directory).map_err(Failure::system(doing()))? {
         let path = entry.map_err(Failure::system(doing()))?.path();
         let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-        if path.extension().is_none_or(|extension| extension != "lock") || check_name(name).is_err() {
+        if path.extension().is_none_or(|extension| extension != "lock") || check_name(name).is_err()
+        {
             continue;
         }
         // One that ends at this moment takes its file with it.
@@ -233,7 +234,9 @@ impl Drop for Running {
 /// The processes that still take part in the segments of killed instances.
 fn survivors(segments: &[String]) -> String {
     let views = segments.iter().filter_map(|name| View::of_name(name).ok());
-    let alive = views.flat_map(|view| view.participants()).filter(|participant| participant.alive == Some(true));
+    let alive = views
+        .flat_map(|view| view.participants())
+        .filter(|participant| participant.alive == Some(true));
     let pids: Vec<String> = alive.map(|participant| participant.pid.to_string()).collect();
     if pids.is_empty() { String::new() } else { format!(" ({})", pids.join(", ")) }
 }

@@ -4,7 +4,9 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use multiproc::supervisor::core::{Backoff, Decision, Intensity, Policy, Readiness, Report, Restart};
+use multiproc::supervisor::core::{
+    Backoff, Decision, Intensity, Policy, Readiness, Report, Restart,
+};
 use multiproc::supervisor::{Board, Notice, Summary, Supervisor};
 use multiproc::{Command, Segment, Spawner};
 
@@ -43,12 +45,11 @@ impl Stage {
 /// Copies of a command: restarted on failure, until all have ended cleanly or somebody stops them.
 fn command(run: &Run) -> Result<ExitCode, Failure> {
     let mut stage = Stage::set(run)?;
-    let policy = Policy {
-        restart: Restart::Transient,
-        ready: Readiness::SURVIVE,
-        ..Policy::default()
+    let policy =
+        Policy { restart: Restart::Transient, ready: Readiness::SURVIVE, ..Policy::default() };
+    let Some((program, arguments)) = run.command.split_first() else {
+        return Ok(ExitCode::SUCCESS);
     };
-    let Some((program, arguments)) = run.command.split_first() else { return Ok(ExitCode::SUCCESS) };
     let (file, name) = (stage.instance.file(), stage.instance.name.clone());
     let supervisor = Supervisor::new(run.workers as usize, policy, |place| {
         Command::new(program)
@@ -118,7 +119,8 @@ fn census(run: Run) -> Result<ExitCode, Failure> {
         let spawner = spawner.keep(file.clone()).own_session().no_input();
         Ok(spawner.spawn(job::work, (given.clone(),))?.child().clone())
     })?;
-    let supervisor = supervisor.board(stage.board.clone()).observe(tell_failures).handle_signals()?;
+    let supervisor =
+        supervisor.board(stage.board.clone()).observe(tell_failures).handle_signals()?;
     stage.instance.ready();
     let progress = Progress::new(&job, &stage.board, run.workers as usize, started);
     let (summary, submitted, failures) = std::thread::scope(|scope| {
@@ -186,7 +188,9 @@ fn tell_failures(notice: Notice) {
         Notice::StartFailed { place, reason } => {
             eprintln!("multiproc: worker {} could not be started: {reason}", place.slot);
         }
-        Notice::Ended(report) if matches!(report.decision, Decision::Failed | Decision::Exhausted) => {
+        Notice::Ended(report)
+            if matches!(report.decision, Decision::Failed | Decision::Exhausted) =>
+        {
             eprintln!("multiproc: {}", describe(&report));
         }
         Notice::GroupFailed => eprintln!("multiproc: workers died too often: stopping all"),

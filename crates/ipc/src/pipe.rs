@@ -55,6 +55,9 @@ pub struct Pipe<S, R> {
     data: PhantomData<fn(S) -> R>,
 }
 
+/// Both ends of a connection.
+type Pair<S, R> = (Pipe<S, R>, Pipe<R, S>);
+
 /// Whether the last message went out whole.
 #[derive(Debug, PartialEq, Eq)]
 enum Sending {
@@ -94,7 +97,7 @@ impl<S, R> Pipe<S, R> {
     ///
     /// # Errors
     /// When the process has no descriptors left.
-    pub fn pair() -> Result<(Pipe<S, R>, Pipe<R, S>), PipeError> {
+    pub fn pair() -> Result<Pair<S, R>, PipeError> {
         let (one, two) = poll::stream_pair()?;
         Ok((Pipe::over(one), Pipe::over(two)))
     }

@@ -96,9 +96,12 @@ fn cannot_enter(reason: &str) -> ! {
 /// error.
 ///
 /// ```
-/// fn main() {
+/// use multiproc_process::Process;
+///
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     multiproc_process::init();
-///     // ...
+///     assert_eq!(Process::spawn(|| 42, ())?.join()?, 42);
+///     Ok(())
 /// }
 /// ```
 pub fn init() {
@@ -131,7 +134,8 @@ fn enter(bootstrap: Bootstrap) -> ! {
         cannot_enter("was told a function that does not exist");
     };
     // What we inherited for ourselves, our own children do not inherit.
-    for descriptor in bootstrap.descriptors.iter().chain([&bootstrap.segment, &bootstrap.lifeline]) {
+    for descriptor in bootstrap.descriptors.iter().chain([&bootstrap.segment, &bootstrap.lifeline])
+    {
         if descriptor::close_on_exec(*descriptor).is_err() {
             cannot_enter("was passed a descriptor that is not open");
         }
@@ -172,7 +176,8 @@ mod tests {
 
     #[test]
     fn bootstrap_cut_short_is_refused() {
-        for text in ["", "1", "1 2 3 3.4.5.6 ff 1 2 3", "1 2 3 3 ff 1 2 3 4", "1 2 3 1.2.3.4 zz 1 2 3 4"]
+        for text in
+            ["", "1", "1 2 3 3.4.5.6 ff 1 2 3", "1 2 3 3 ff 1 2 3 4", "1 2 3 1.2.3.4 zz 1 2 3 4"]
         {
             assert!(text.parse::<Bootstrap>().is_err(), "{text}");
         }

@@ -35,22 +35,14 @@ pub(crate) struct Counts {
     /// All bytes.
     pub bytes: u64,
     /// How often each value of a byte occurs.
-    #[serde(
-        serialize_with = "serialize_histogram",
-        deserialize_with = "deserialize_histogram"
-    )]
+    #[serde(serialize_with = "serialize_histogram", deserialize_with = "deserialize_histogram")]
     pub histogram: [u64; 256],
 }
 
 impl Counts {
     /// Nothing counted yet.
     pub(crate) fn new() -> Counts {
-        Counts {
-            lines: 0,
-            words: 0,
-            bytes: 0,
-            histogram: [0; 256],
-        }
+        Counts { lines: 0, words: 0, bytes: 0, histogram: [0; 256] }
     }
 
     /// Counts `buffer`, where `previous` is the byte right before it in its file, or `None` if the
@@ -107,20 +99,14 @@ fn word_starts(block: &[u8], previous: Option<u8>) -> u64 {
         return 0;
     };
     let border = starts_word(previous.unwrap_or(b' '), first);
-    let stripes = block
-        .chunks(STRIPE_BYTES)
-        .zip(block[1..].chunks(STRIPE_BYTES));
+    let stripes = block.chunks(STRIPE_BYTES).zip(block[1..].chunks(STRIPE_BYTES));
     let inside = stripes.map(|(before, bytes)| u64::from(starts_in_stripe(before, bytes)));
     u64::from(border) + inside.sum::<u64>()
 }
 
 /// How many words start in `bytes`, each of which follows the byte at its place in `before`.
 fn starts_in_stripe(before: &[u8], bytes: &[u8]) -> u8 {
-    before
-        .iter()
-        .zip(bytes)
-        .map(|(&before, &byte)| starts_word(before, byte))
-        .sum()
+    before.iter().zip(bytes).map(|(&before, &byte)| starts_word(before, byte)).sum()
 }
 
 /// 1 if a word starts at `byte`, which follows `before`; else 0.
@@ -167,10 +153,7 @@ mod tests {
         let mut counts = Counts::new();
         let mut end = file.len();
         for &border in borders.iter().rev().chain([&0]) {
-            counts.add(
-                &file[border..end],
-                border.checked_sub(1).map(|before| file[before]),
-            );
+            counts.add(&file[border..end], border.checked_sub(1).map(|before| file[before]));
             end = border;
         }
         counts
@@ -222,15 +205,9 @@ mod tests {
             let mut random = Random(seed);
             let len = 1 + random.below(2 * BLOCK_BYTES);
             let file = random.file(len);
-            let mut borders = (0..random.below(20))
-                .map(|_| random.below(len))
-                .collect::<Vec<_>>();
+            let mut borders = (0..random.below(20)).map(|_| random.below(len)).collect::<Vec<_>>();
             borders.sort_unstable();
-            assert_eq!(
-                in_pieces(&file, &borders),
-                reference(&file),
-                "seed {seed}, {borders:?}"
-            );
+            assert_eq!(in_pieces(&file, &borders), reference(&file), "seed {seed}, {borders:?}");
         }
     }
 
@@ -290,10 +267,7 @@ mod tests {
     fn add_a_largest_piece_counts_every_byte() {
         let file = b"12 4567\n".repeat((4 << 20) / 8);
         let counts = whole(&file);
-        assert_eq!(
-            (counts.lines, counts.words, counts.bytes),
-            (1 << 19, 1 << 20, 4 << 20)
-        );
+        assert_eq!((counts.lines, counts.words, counts.bytes), (1 << 19, 1 << 20, 4 << 20));
         assert_eq!(counts.histogram.iter().sum::<u64>(), 4 << 20);
         assert_eq!(counts.histogram[usize::from(b'7')], 1 << 19);
     }

@@ -58,7 +58,9 @@ impl Job {
         Ok(Job {
             tasks: Queue::<Piece>::builder(TASKS_WAITING).build_in(segment)?.named("tasks"),
             totals: Tally::new_in(segment)?.named("totals"),
-            failures: Queue::<Failed>::builder(REPORTS_WAITING).build_in(segment)?.named("failures"),
+            failures: Queue::<Failed>::builder(REPORTS_WAITING)
+                .build_in(segment)?
+                .named("failures"),
         })
     }
 

@@ -25,8 +25,7 @@ impl Largest {
             .partition_point(|(size, other)| (size, other.as_path()) <= (&Reverse(bytes), path));
         if place < FILES {
             self.files.truncate(FILES - 1);
-            self.files
-                .insert(place, (Reverse(bytes), path.to_path_buf()));
+            self.files.insert(place, (Reverse(bytes), path.to_path_buf()));
         }
     }
 
@@ -34,10 +33,7 @@ impl Largest {
     pub(crate) fn into_list(self) -> Vec<Large> {
         self.files
             .into_iter()
-            .map(|(Reverse(bytes), path)| Large {
-                path: path_text(&path),
-                bytes,
-            })
+            .map(|(Reverse(bytes), path)| Large { path: path_text(&path), bytes })
             .collect()
     }
 }
@@ -51,28 +47,19 @@ mod tests {
         for (path, bytes) in files {
             largest.add(Path::new(path), *bytes);
         }
-        largest
-            .into_list()
-            .into_iter()
-            .map(|file| (file.path, file.bytes))
-            .collect()
+        largest.into_list().into_iter().map(|file| (file.path, file.bytes)).collect()
     }
 
     #[test]
     fn list_is_sorted_by_size_then_path() {
         let list = listed(&[("b", 5), ("c", 9), ("a", 5), ("d", 0)]);
-        let list = list
-            .iter()
-            .map(|(path, bytes)| (path.as_str(), *bytes))
-            .collect::<Vec<_>>();
+        let list = list.iter().map(|(path, bytes)| (path.as_str(), *bytes)).collect::<Vec<_>>();
         assert_eq!(list, [("c", 9), ("a", 5), ("b", 5), ("d", 0)]);
     }
 
     #[test]
     fn list_keeps_the_ten_largest_in_whatever_order_they_come() {
-        let names = (0..30)
-            .map(|number| format!("{number:02}"))
-            .collect::<Vec<_>>();
+        let names = (0..30).map(|number| format!("{number:02}")).collect::<Vec<_>>();
         // Three files of each size, so that the tenth place goes to one of several.
         let mut files = names
             .iter()
@@ -85,14 +72,8 @@ mod tests {
         files.rotate_left(13);
         assert_eq!(forward, backward);
         assert_eq!(forward, listed(&files));
-        let kept = forward
-            .iter()
-            .map(|(name, _)| name.as_str())
-            .collect::<Vec<_>>();
-        assert_eq!(
-            kept,
-            ["27", "28", "29", "24", "25", "26", "21", "22", "23", "18"]
-        );
+        let kept = forward.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>();
+        assert_eq!(kept, ["27", "28", "29", "24", "25", "26", "21", "22", "23", "18"]);
     }
 
     #[test]

@@ -18,10 +18,7 @@ pub(crate) struct Piece {
     /// The number of the file: 0 for the first one found, one more for each further one.
     pub file: u64,
     /// Where the file is. Any bytes, not only UTF-8.
-    #[serde(
-        serialize_with = "serialize_path",
-        deserialize_with = "deserialize_path"
-    )]
+    #[serde(serialize_with = "serialize_path", deserialize_with = "deserialize_path")]
     pub path: PathBuf,
     /// Where in the file the piece starts; 0 in the first piece of each file.
     pub offset: u64,
@@ -34,25 +31,14 @@ pub(crate) struct Piece {
 impl Piece {
     /// The first piece of a file of `size` bytes.
     pub(crate) fn first(file: u64, path: PathBuf, size: u64) -> Piece {
-        Piece {
-            file,
-            path,
-            offset: 0,
-            length: size.min(PIECE_BYTES_MAX),
-            size,
-        }
+        Piece { file, path, offset: 0, length: size.min(PIECE_BYTES_MAX), size }
     }
 
     /// The piece after this one, if the file has one.
     pub(crate) fn following(&self) -> Option<Piece> {
         let offset = self.offset + self.length;
         let length = (self.size - offset).min(PIECE_BYTES_MAX);
-        (length > 0).then(|| Piece {
-            path: self.path.clone(),
-            offset,
-            length,
-            ..*self
-        })
+        (length > 0).then(|| Piece { path: self.path.clone(), offset, length, ..*self })
     }
 }
 
@@ -86,13 +72,7 @@ mod tests {
             let mut next = Some(Piece::first(7, PathBuf::from("path"), size));
             let mut offset = 0;
             for length in lengths {
-                let expected = Piece {
-                    file: 7,
-                    path: PathBuf::from("path"),
-                    offset,
-                    length,
-                    size,
-                };
+                let expected = Piece { file: 7, path: PathBuf::from("path"), offset, length, size };
                 assert_eq!(next, Some(expected));
                 next = next.and_then(|piece| piece.following());
                 offset += length;

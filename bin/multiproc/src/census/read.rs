@@ -96,13 +96,7 @@ mod tests {
     use crate::census::walk::{Found, Walk};
 
     fn piece(path: PathBuf, offset: u64, length: u64) -> Piece {
-        Piece {
-            file: 0,
-            path,
-            offset,
-            length,
-            size: offset + length,
-        }
+        Piece { file: 0, path, offset, length, size: offset + length }
     }
 
     fn read(piece: &Piece) -> io::Result<Counts> {
@@ -111,12 +105,7 @@ mod tests {
 
     /// Words and lines without end, of a period that no block's length is a multiple of.
     fn text(len: usize) -> Vec<u8> {
-        b"some words,\tand\nlines \0\xff "
-            .iter()
-            .copied()
-            .cycle()
-            .take(len)
-            .collect()
+        b"some words,\tand\nlines \0\xff ".iter().copied().cycle().take(len).collect()
     }
 
     fn expected(file: &[u8]) -> Counts {
@@ -134,9 +123,7 @@ mod tests {
         let mut sum = Counts::new();
         let mut pieces = 0;
         for found in Walk::new(vec![directory.path().to_path_buf()]) {
-            let Found::Piece(piece) = found else {
-                panic!("{found:?}")
-            };
+            let Found::Piece(piece) = found else { panic!("{found:?}") };
             sum += &read_piece(&piece, &mut buffer).unwrap();
             pieces += 1;
         }
@@ -197,13 +184,7 @@ mod tests {
         symlink(place("file"), place("link")).unwrap();
         fs::create_dir(place("directory")).unwrap();
         let _listener = UnixListener::bind(place("socket")).unwrap();
-        assert!(
-            Command::new("mkfifo")
-                .arg(place("fifo"))
-                .status()
-                .unwrap()
-                .success()
-        );
+        assert!(Command::new("mkfifo").arg(place("fifo")).status().unwrap().success());
         let places = ["link", "directory", "socket", "fifo"].map(place);
         for path in places.into_iter().chain([PathBuf::from("/dev/null")]) {
             let error = read_watched(piece(path.clone(), 0, 6)).unwrap_err();
@@ -217,18 +198,13 @@ mod tests {
         thread::spawn(move || {
             let _ = done.send(read(&piece));
         });
-        result
-            .recv_timeout(Duration::from_secs(60))
-            .expect("the read waits")
+        result.recv_timeout(Duration::from_secs(60)).expect("the read waits")
     }
 
     #[test]
     fn read_a_smaller_piece_after_a_larger_one_sees_only_its_own_bytes() {
         let directory = tempfile::tempdir().unwrap();
-        let (large, small) = (
-            directory.path().join("large"),
-            directory.path().join("small"),
-        );
+        let (large, small) = (directory.path().join("large"), directory.path().join("small"));
         fs::write(&large, text(READ_BYTES + 10)).unwrap();
         fs::write(&small, "x").unwrap();
         let mut buffer = Vec::new();

@@ -78,8 +78,7 @@ impl Report {
             ("bytes/s", self.per_second(self.bytes)),
         ];
         let width = width(rows.iter().map(|(_, value)| value));
-        rows.iter()
-            .try_for_each(|(name, value)| writeln!(f, "{name:8}  {value:>width$}"))
+        rows.iter().try_for_each(|(name, value)| writeln!(f, "{name:8}  {value:>width$}"))
     }
 
     fn per_second(&self, count: u64) -> String {
@@ -99,21 +98,16 @@ impl Report {
             return Ok(());
         }
         writeln!(f, "\nmost frequent bytes")?;
-        let counts = bins
-            .iter()
-            .map(|&(&count, _)| thousands(count))
-            .collect::<Vec<_>>();
+        let counts = bins.iter().map(|&(&count, _)| thousands(count)).collect::<Vec<_>>();
         let width = width(&counts);
-        bins.iter()
-            .zip(&counts)
-            .try_for_each(|(&(&count, value), text)| {
-                let name = match value {
-                    b' '..=b'~' => format!("'{}'", char::from(value)),
-                    _ => format!("{value:#04x}"),
-                };
-                let percent = 100.0 * count as f64 / self.bytes.max(1) as f64;
-                writeln!(f, "  {name:4}  {text:>width$}  {percent:5.1} %")
-            })
+        bins.iter().zip(&counts).try_for_each(|(&(&count, value), text)| {
+            let name = match value {
+                b' '..=b'~' => format!("'{}'", char::from(value)),
+                _ => format!("{value:#04x}"),
+            };
+            let percent = 100.0 * count as f64 / self.bytes.max(1) as f64;
+            writeln!(f, "  {name:4}  {text:>width$}  {percent:5.1} %")
+        })
     }
 
     fn write_largest(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -121,11 +115,7 @@ impl Report {
             return Ok(());
         }
         writeln!(f, "\nlargest files")?;
-        let sizes = self
-            .largest
-            .iter()
-            .map(|file| thousands(file.bytes))
-            .collect::<Vec<_>>();
+        let sizes = self.largest.iter().map(|file| thousands(file.bytes)).collect::<Vec<_>>();
         let width = width(&sizes);
         self.largest
             .iter()
@@ -173,14 +163,8 @@ mod tests {
                 reason: "Permission denied".to_string(),
             }],
             largest: vec![
-                Large {
-                    path: "a/large\nfile".to_string(),
-                    bytes: 1_000_000,
-                },
-                Large {
-                    path: "small".to_string(),
-                    bytes: 7,
-                },
+                Large { path: "a/large\nfile".to_string(), bytes: 1_000_000 },
+                Large { path: "small".to_string(), bytes: 7 },
             ],
             workers: 4,
             restarts: 1,
@@ -238,10 +222,7 @@ unreadable: 1
     fn display_of_many_unreadable_paths_is_cut() {
         let mut report = report();
         report.unreadable = (0..1024)
-            .map(|number| Unreadable {
-                path: number.to_string(),
-                reason: "gone".to_string(),
-            })
+            .map(|number| Unreadable { path: number.to_string(), reason: "gone".to_string() })
             .collect();
         let text = report.to_string();
         assert!(text.contains("unreadable: 1,024\n  0: gone\n"), "{text}");
@@ -251,12 +232,7 @@ unreadable: 1
     #[test]
     fn json_has_exactly_the_documented_keys() {
         let json = serde_json::to_value(report()).unwrap();
-        let mut keys = json
-            .as_object()
-            .unwrap()
-            .keys()
-            .map(String::as_str)
-            .collect::<Vec<_>>();
+        let mut keys = json.as_object().unwrap().keys().map(String::as_str).collect::<Vec<_>>();
         keys.sort_unstable();
         let documented = [
             "bytes",

@@ -22,12 +22,7 @@ enum Problem {
 
 /// Whether `path` is, or leads to, a file or a directory that can be opened.
 pub(crate) fn check(path: &Path) -> Result<(), RootError> {
-    problem(path).map_or(Ok(()), |problem| {
-        Err(RootError {
-            path: path.to_path_buf(),
-            problem,
-        })
-    })
+    problem(path).map_or(Ok(()), |problem| Err(RootError { path: path.to_path_buf(), problem }))
 }
 
 fn problem(path: &Path) -> Option<Problem> {
@@ -98,11 +93,7 @@ mod tests {
 
     #[test]
     fn check_missing_path_names_it() {
-        let paths = [
-            PathBuf::from("/"),
-            PathBuf::from("/no\u{1b}where"),
-            PathBuf::from("/other"),
-        ];
+        let paths = [PathBuf::from("/"), PathBuf::from("/no\u{1b}where"), PathBuf::from("/other")];
         let error = Walk::check(&paths).unwrap_err();
         assert_eq!(error.to_string(), "'/no\\u{1b}where' does not exist");
         assert_eq!(complaint(Path::new("")), "'' does not exist");
@@ -120,10 +111,7 @@ mod tests {
     fn check_path_below_a_file_is_not_readable() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let text = complaint(&file.path().join("below"));
-        assert!(
-            text.contains("' is not readable: Not a directory"),
-            "{text}"
-        );
+        assert!(text.contains("' is not readable: Not a directory"), "{text}");
     }
 
     #[test]
@@ -133,10 +121,7 @@ mod tests {
         let _listener = UnixListener::bind(&socket).unwrap();
         for path in [socket.as_path(), Path::new("/dev/null")] {
             let text = complaint(path);
-            assert!(
-                text.ends_with("' is neither a file nor a directory"),
-                "{text}"
-            );
+            assert!(text.ends_with("' is neither a file nor a directory"), "{text}");
         }
     }
 
@@ -152,10 +137,7 @@ mod tests {
                 continue; // The superuser may read everything.
             }
             let text = complaint(path);
-            assert!(
-                text.contains("' is not readable: Permission denied"),
-                "{text}"
-            );
+            assert!(text.contains("' is not readable: Permission denied"), "{text}");
         }
     }
 }

@@ -70,9 +70,7 @@ mod tests {
     fn printable_leaves_nothing_that_a_terminal_obeys() {
         let hostile = "a\0\t\n\x1b]0;x\x07\x7f\u{85}\u{9b}\u{202e}\u{2028}\u{e9}'\"\\";
         let shown = printable(hostile);
-        let obeyed = shown
-            .chars()
-            .find(|&char| char.is_control() || changes_layout(char));
+        let obeyed = shown.chars().find(|&char| char.is_control() || changes_layout(char));
         assert_eq!(obeyed, None, "{shown:?}");
         assert!(shown.starts_with("a\\u{0}\\t\\n\\u{1b}]0;x"), "{shown}");
         assert!(shown.ends_with("\u{e9}'\"\\"), "{shown}");
@@ -81,15 +79,8 @@ mod tests {
     #[test]
     fn thousands_groups_from_the_right() {
         let groups = [0, 12, 999, 1000, 123_456, 1_234_567, u64::MAX].map(thousands);
-        let expected = [
-            "0",
-            "12",
-            "999",
-            "1,000",
-            "123,456",
-            "1,234,567",
-            "18,446,744,073,709,551,615",
-        ];
+        let expected =
+            ["0", "12", "999", "1,000", "123,456", "1,234,567", "18,446,744,073,709,551,615"];
         assert_eq!(groups, expected);
     }
 }

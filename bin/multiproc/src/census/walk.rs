@@ -41,10 +41,7 @@ pub(crate) enum Found {
 
 impl Found {
     fn unreadable(path: PathBuf, error: &io::Error) -> Found {
-        Found::Unreadable {
-            path,
-            reason: error.to_string(),
-        }
+        Found::Unreadable { path, reason: error.to_string() }
     }
 }
 
@@ -68,12 +65,7 @@ struct Listing {
 impl Walk {
     /// Starts before the first of `paths`, each a file or a directory.
     pub(crate) fn new(paths: Vec<PathBuf>) -> Walk {
-        Walk {
-            roots: paths.into_iter(),
-            listings: Vec::new(),
-            cutting: None,
-            files: 0,
-        }
+        Walk { roots: paths.into_iter(), listings: Vec::new(), cutting: None, files: 0 }
     }
 
     /// Whether each of `paths` can be walked at all, so that a mistyped one is told before the work
@@ -87,11 +79,7 @@ impl Walk {
 
     /// Looks at what stands at `path`; `None` if that yields nothing by itself.
     fn visit(&mut self, path: PathBuf, is_root: bool) -> Option<Found> {
-        let seen = if is_root {
-            fs::metadata(&path)
-        } else {
-            fs::symlink_metadata(&path)
-        };
+        let seen = if is_root { fs::metadata(&path) } else { fs::symlink_metadata(&path) };
         match seen {
             Ok(seen) if seen.is_dir() => self.enter(path),
             Ok(seen) if seen.is_file() => self.cut(path, seen.len(), is_root),
@@ -103,10 +91,7 @@ impl Walk {
     fn enter(&mut self, directory: PathBuf) -> Option<Found> {
         let (names, trouble) = list(&directory);
         let found = trouble.map(|error| Found::unreadable(directory.clone(), &error));
-        self.listings.push(Listing {
-            directory,
-            names: names.into_iter(),
-        });
+        self.listings.push(Listing { directory, names: names.into_iter() });
         found
     }
 
@@ -180,9 +165,7 @@ mod tests {
 
     fn walk<const N: usize>(paths: [&Path; N]) -> Vec<Found> {
         // A walk that followed symlinks in a circle would hardly end.
-        Walk::new(paths.map(Path::to_path_buf).to_vec())
-            .take(100)
-            .collect()
+        Walk::new(paths.map(Path::to_path_buf).to_vec()).take(100).collect()
     }
 
     fn pieces<const N: usize>(paths: [&Path; N]) -> Vec<Piece> {
@@ -216,10 +199,7 @@ mod tests {
         for name in ["a", "b", "c"] {
             write(root.path().join(name), "").unwrap();
         }
-        let numbers = pieces([root.path()])
-            .iter()
-            .map(|piece| piece.file)
-            .collect::<Vec<_>>();
+        let numbers = pieces([root.path()]).iter().map(|piece| piece.file).collect::<Vec<_>>();
         assert_eq!(numbers, [0, 1, 2]);
     }
 
@@ -262,10 +242,7 @@ mod tests {
         symlink("directory", &directory).unwrap();
         symlink("directory/file", &file).unwrap();
         let pieces = pieces([&directory, &file]);
-        let paths = pieces
-            .into_iter()
-            .map(|piece| piece.path)
-            .collect::<Vec<_>>();
+        let paths = pieces.into_iter().map(|piece| piece.path).collect::<Vec<_>>();
         assert_eq!(paths, [directory.join("file"), real.join("directory/file")]);
     }
 
@@ -292,25 +269,15 @@ mod tests {
     #[test]
     fn walk_entries_deleted_meanwhile_are_unreadable() {
         let root = tempdir().unwrap();
-        let (a, b, c) = (
-            root.path().join("a"),
-            root.path().join("b"),
-            root.path().join("c"),
-        );
+        let (a, b, c) = (root.path().join("a"), root.path().join("b"), root.path().join("c"));
         write(&a, "").unwrap();
         create_dir(&b).unwrap();
         write(&c, "").unwrap();
         let mut walk = Walk::new(vec![root.path().to_path_buf()]);
         assert!(matches!(walk.next(), Some(Found::Piece(piece)) if piece.path == a));
         fs::remove_dir(&b).unwrap();
-        let Some(Found::Unreadable { path, reason }) = walk.next() else {
-            panic!("{walk:?}")
-        };
-        assert_eq!(
-            (path, reason.contains("No such file")),
-            (b, true),
-            "{reason}"
-        );
+        let Some(Found::Unreadable { path, reason }) = walk.next() else { panic!("{walk:?}") };
+        assert_eq!((path, reason.contains("No such file")), (b, true), "{reason}");
         assert!(matches!(walk.next(), Some(Found::Piece(piece)) if piece.path == c));
         assert_eq!(walk.next(), None);
     }
@@ -318,10 +285,7 @@ mod tests {
     #[test]
     fn list_directory_that_cannot_be_listed_says_why() {
         let (names, trouble) = list(Path::new("/nowhere/at/all"));
-        assert_eq!(
-            (names.len(), trouble.unwrap().kind()),
-            (0, io::ErrorKind::NotFound)
-        );
+        assert_eq!((names.len(), trouble.unwrap().kind()), (0, io::ErrorKind::NotFound));
     }
 
     #[test]
@@ -339,10 +303,7 @@ mod tests {
         rename(top, bottom.join("b")).unwrap();
         let found = walk([root.path()]);
         assert_eq!(found.len(), 2, "{found:?}");
-        assert!(
-            found.iter().any(|found| matches!(found, Found::Piece(_))),
-            "{found:?}"
-        );
+        assert!(found.iter().any(|found| matches!(found, Found::Piece(_))), "{found:?}");
         assert!(found.iter().any(
             |found| matches!(found, Found::Unreadable { reason, .. } if reason.contains("too long"))
         ));

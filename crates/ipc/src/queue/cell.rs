@@ -71,7 +71,7 @@ impl Cell {
 
     /// The cell once it is free for the next lap.
     pub(crate) fn passed(self) -> Cell {
-        let lap = (u64::from(self.lap) + 1 & LAP) as u32;
+        let lap = ((u64::from(self.lap) + 1) & LAP) as u32;
         Cell { lap, state: State::Free, owner: 0, block: 0 }
     }
 

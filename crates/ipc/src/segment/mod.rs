@@ -281,7 +281,12 @@ impl Segment {
         Ok(segment)
     }
 
-    pub(crate) fn over(memory: Arc<Memory>, geometry: Geometry, slot: Slot, generation: u32) -> Segment {
+    pub(crate) fn over(
+        memory: Arc<Memory>,
+        geometry: Geometry,
+        slot: Slot,
+        generation: u32,
+    ) -> Segment {
         let inner = Inner {
             memory,
             geometry,

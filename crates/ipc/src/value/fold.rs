@@ -180,7 +180,7 @@ mod tests {
         let sum = Sum::new(&[1, 20, 300]);
         sum.fold(1);
         sum.shares.borrow_mut()[1] = 20;
-        sum.selector.store(WHICH + SEQUENCE | 2, Relaxed);
+        sum.selector.store((WHICH + SEQUENCE) | 2, Relaxed);
         sum.fold(2);
         assert_eq!(sum.total(), 321);
         assert_eq!(*sum.shares.borrow(), [1, 0, 0]);

@@ -12,6 +12,6 @@ pub use counter::Counter;
 pub use tally::{Numbers, Tally};
 pub use whole::Value;
 
-pub(crate) use counter::{forget_share, recover as recover_counter};
 pub(crate) use counter::total as counter_total;
+pub(crate) use counter::{forget_share, recover as recover_counter};
 pub(crate) use whole::recover as recover_value;
