@@ -115,6 +115,7 @@ fn content_json(content: &Content) -> Value {
         Content::Queue { waiting, capacity, closed, leases } => json!({
             "waiting": waiting, "capacity": capacity, "closed": closed, "leases": leases,
         }),
+        Content::Facts(facts) => facts.iter().map(|(what, number)| (*what, *number)).collect(),
         _ => json!({}),
     }
 }
@@ -148,6 +149,9 @@ fn content_text(content: &Content, object: &Object, most: usize) -> String {
             let open = if *closed { "closed" } else { "open" };
             let leases = if *leases { "some" } else { "no" };
             format!("{waiting} of {capacity} messages wait; {open}; {leases} leases\n")
+        }
+        Content::Facts(facts) => {
+            facts.iter().map(|(what, number)| format!("{what}: {number}\n")).collect()
         }
         _ => format!("{} bytes that belong to another object\n", object.bytes),
     }

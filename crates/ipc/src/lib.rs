@@ -69,5 +69,9 @@ pub use plain::{Element, Plain};
 pub use queue::{Iter, Lease, Queue, QueueBuilder, RecvError, SendError};
 pub use segment::catalog::Kind;
 pub use segment::{Builder, Segment, view};
-pub use sync::{LockError, Mutex, MutexGuard};
+pub use sync::{
+    Barrier, BoundedSemaphore, Broken, Condvar, Event, LockError, Mutex, MutexGuard, OnceCell,
+    OverRelease, Passed, Permit, ReentrantGuard, ReentrantMutex, RwLock, RwLockReadGuard,
+    RwLockWriteGuard, Semaphore,
+};
 pub use value::{Array, Counter, Integer, Numbers, Tally, Value};

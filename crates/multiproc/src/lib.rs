@@ -56,9 +56,11 @@
 //! running.
 
 pub use multiproc_ipc::{
-    Array, Builder, Counter, Element, Error, Integer, Iter, Kind, Lease, LockError, Mutex,
-    MutexGuard, Numbers, Pipe, PipeError, Plain, Queue, QueueBuilder, RecvError, Segment,
-    SendError, Tally, Value, view,
+    Array, Barrier, BoundedSemaphore, Broken, Builder, Condvar, Counter, Element, Error, Event,
+    Integer, Iter, Kind, Lease, LockError, Mutex, MutexGuard, Numbers, OnceCell, OverRelease,
+    Passed, Permit, Pipe, PipeError, Plain, Queue, QueueBuilder, RecvError, ReentrantGuard,
+    ReentrantMutex, RwLock, RwLockReadGuard, RwLockWriteGuard, Segment, Semaphore, SendError,
+    Tally, Value, view,
 };
 pub use multiproc_process::{
     Child, Command, Ended, Exit, JoinError, Panic, Process, SpawnError, Spawner, Target, init,

@@ -52,10 +52,26 @@ pub enum Kind {
     Blocks = 7,
     /// A message too long for a block.
     Buffer = 8,
+    /// An [`Event`](crate::Event).
+    Event = 9,
+    /// A [`Semaphore`](crate::Semaphore).
+    Semaphore = 10,
+    /// A [`BoundedSemaphore`](crate::BoundedSemaphore).
+    BoundedSemaphore = 11,
+    /// A [`Condvar`](crate::Condvar).
+    Condvar = 12,
+    /// A [`RwLock`](crate::RwLock).
+    RwLock = 13,
+    /// A [`Barrier`](crate::Barrier).
+    Barrier = 14,
+    /// A [`ReentrantMutex`](crate::ReentrantMutex).
+    ReentrantMutex = 15,
+    /// A [`OnceCell`](crate::OnceCell).
+    OnceCell = 16,
 }
 
 impl Kind {
-    const ALL: [Kind; 8] = [
+    const ALL: [Kind; 16] = [
         Kind::Mutex,
         Kind::Counter,
         Kind::Array,
@@ -64,7 +80,20 @@ impl Kind {
         Kind::Tally,
         Kind::Blocks,
         Kind::Buffer,
+        Kind::Event,
+        Kind::Semaphore,
+        Kind::BoundedSemaphore,
+        Kind::Condvar,
+        Kind::RwLock,
+        Kind::Barrier,
+        Kind::ReentrantMutex,
+        Kind::OnceCell,
     ];
+
+    /// Whether each participant has a word of its own for an object of this kind.
+    pub(crate) fn has_shares(self) -> bool {
+        matches!(self, Kind::Counter | Kind::RwLock)
+    }
 
     fn from_code(code: u32) -> Option<Kind> {
         Kind::ALL.into_iter().find(|kind| *kind as u32 == code)
@@ -81,6 +110,14 @@ impl Kind {
             Kind::Tally => "tally",
             Kind::Blocks => "blocks",
             Kind::Buffer => "buffer",
+            Kind::Event => "event",
+            Kind::Semaphore => "semaphore",
+            Kind::BoundedSemaphore => "bounded semaphore",
+            Kind::Condvar => "condvar",
+            Kind::RwLock => "rwlock",
+            Kind::Barrier => "barrier",
+            Kind::ReentrantMutex => "reentrant mutex",
+            Kind::OnceCell => "once cell",
         }
     }
 }

@@ -312,7 +312,7 @@ impl Segment {
         let entry = raw.read();
         // DEATH: from here on, the sweep finds the entry dying and does all of this again.
         for slot in self.slots().filter(|slot| self.is_marked(*slot, Mark::Touched, index)) {
-            if entry.kind == Some(Kind::Counter) {
+            if entry.kind.is_some_and(Kind::has_shares) {
                 value::forget_share(self, index, slot);
             }
             self.clear_mark(slot, Mark::Touched, index);

@@ -28,7 +28,7 @@ use super::participants::{Mark, Phase as Life, Slot};
 use super::{Segment, catalog};
 use crate::error::Error;
 use crate::queue::raw::RawRing;
-use crate::sync::mutex::RawMutex;
+use crate::sync::{barrier, condvar, event, mutex, once, reentrant, rwlock, semaphore};
 use crate::value::{self, tally};
 
 impl Segment {
@@ -111,39 +111,23 @@ impl Segment {
         let touched: Vec<u32> =
             self.entries().filter(|index| self.is_marked(dead, Mark::Touched, *index)).collect();
         let done: Vec<tally::Name> = self
-            .each_live(&touched, Kind::Tally)
-            .filter_map(|(_, entry)| tally::last_task(self, &entry, dead))
+            .each_live(&touched)
+            .filter(|(_, _, entry)| entry.kind == Some(Kind::Tally))
+            .filter_map(|(_, _, entry)| tally::last_task(self, &entry, dead))
             .collect();
-        for (_, entry) in self.each_live(&touched, Kind::Mutex) {
-            if entry.bytes >= size_of::<RawMutex>() as u64 {
-                self.raw::<RawMutex>(entry.offset).recover(dead);
-            }
+        for (kind, id, entry) in self.each_live(&touched) {
+            self.repair(kind, id, &entry, dead, &done);
         }
-        for (_, entry) in self.each_live(&touched, Kind::Value) {
-            value::recover_value(self, &entry, dead);
-        }
-        for (id, entry) in self.each_live(&touched, Kind::Queue) {
-            if let Some(ring) = RawRing::new(self, id, &entry) {
-                ring.recover(dead, |block, sequence| {
-                    done.contains(&tally::Name::new(id, block, sequence))
-                });
-            }
-        }
-        for (id, entry) in self.each_live(&touched, Kind::Counter) {
-            value::recover_counter(self, id.index, &entry, dead);
-        }
-        for (_, entry) in self.each_live(&touched, Kind::Tally) {
-            tally::recover(self, &entry, dead);
+        for (kind, id, entry) in self.each_live(&touched) {
+            self.fold(kind, id, &entry, dead);
         }
         self.entries().for_each(|index| self.clear_mark(dead, Mark::Attached, index));
-        for (id, entry) in self.each_live(&touched, Kind::Queue) {
-            if let Some(ring) = RawRing::new(self, id, &entry) {
-                ring.wake_all();
-            }
+        for (kind, id, entry) in self.each_live(&touched) {
+            self.wake(kind, id, &entry);
         }
         for index in self.entries().filter(|index| self.is_marked(dead, Mark::Touched, *index)) {
             // One that is folded has no share left; one that is dying, and not folded, may have.
-            if self.entry(index).read().kind == Some(Kind::Counter) {
+            if self.entry(index).read().kind.is_some_and(Kind::has_shares) {
                 value::forget_share(self, index, dead);
             }
             self.clear_mark(dead, Mark::Touched, index);
@@ -162,19 +146,78 @@ impl Segment {
         true
     }
 
-    /// The live objects of a kind among `indices`, with entries that lie where objects may.
+    /// Puts right what `dead` held of an object: each kind does it beside its algorithm.
+    fn repair(
+        &self,
+        kind: Kind,
+        id: ObjectId,
+        entry: &catalog::Entry,
+        dead: Slot,
+        done: &[tally::Name],
+    ) {
+        match kind {
+            Kind::Mutex => mutex::recover(self, entry, dead),
+            Kind::ReentrantMutex => reentrant::recover(self, entry, dead),
+            Kind::RwLock => rwlock::recover(self, id.index, entry, dead),
+            Kind::OnceCell => once::recover(self, entry, dead),
+            Kind::Value => value::recover_value(self, entry, dead),
+            Kind::BoundedSemaphore => semaphore::recover(self, entry, dead),
+            // One that had left orderly is no party any more.
+            Kind::Barrier if self.is_marked(dead, Mark::Attached, id.index) => {
+                barrier::recover(self, entry);
+            }
+            Kind::Queue => {
+                if let Some(ring) = RawRing::new(self, id, entry) {
+                    ring.recover(dead, |block, sequence| {
+                        done.contains(&tally::Name::new(id, block, sequence))
+                    });
+                }
+            }
+            // These hold nothing in anybody's name, or are folded.
+            Kind::Barrier | Kind::Condvar | Kind::Event | Kind::Semaphore | Kind::Array => {}
+            Kind::Counter | Kind::Tally | Kind::Blocks | Kind::Buffer => {}
+        }
+    }
+
+    /// Adds what `dead` contributed to an object that is a sum.
+    fn fold(&self, kind: Kind, id: ObjectId, entry: &catalog::Entry, dead: Slot) {
+        match kind {
+            Kind::Counter => value::recover_counter(self, id.index, entry, dead),
+            Kind::Tally => tally::recover(self, entry, dead),
+            _ => {}
+        }
+    }
+
+    /// Wakes everybody who waits at an object. Locks wake whoever waits for them as they are
+    /// repaired.
+    fn wake(&self, kind: Kind, id: ObjectId, entry: &catalog::Entry) {
+        match kind {
+            Kind::Queue => {
+                if let Some(ring) = RawRing::new(self, id, entry) {
+                    ring.wake_all();
+                }
+            }
+            Kind::Barrier => barrier::wake_all(self, entry),
+            Kind::Condvar => condvar::wake_all(self, entry),
+            Kind::Event => event::wake_all(self, entry),
+            Kind::RwLock => rwlock::wake_all(self, entry),
+            Kind::Semaphore | Kind::BoundedSemaphore => semaphore::wake_all(self, entry),
+            _ => {}
+        }
+    }
+
+    /// The live objects among `indices`, with entries that lie where objects may.
     fn each_live<'a>(
         &'a self,
         indices: &'a [u32],
-        kind: Kind,
-    ) -> impl Iterator<Item = (ObjectId, catalog::Entry)> + 'a {
+    ) -> impl Iterator<Item = (Kind, ObjectId, catalog::Entry)> + 'a {
         indices.iter().filter_map(move |index| {
             let raw = self.entry(*index);
             let (generation, phase) = raw.state();
             let entry = raw.read();
             let id = ObjectId { index: *index, generation };
-            let sound = phase == Phase::Live && entry.kind == Some(kind) && self.is_inside(&entry);
-            sound.then_some((id, entry))
+            let sound = phase == Phase::Live && self.is_inside(&entry);
+            Some((entry.kind.filter(|_| sound)?, id, entry))
         })
     }
 }

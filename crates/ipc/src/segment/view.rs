@@ -19,6 +19,7 @@ use super::{Segment, named, raw};
 use crate::error::Error;
 use crate::plain::Element;
 use crate::queue::raw::RawRing;
+use crate::sync::{barrier, event, mutex, once, reentrant, rwlock, semaphore};
 use crate::value::{counter_total, tally, words};
 
 /// A segment, seen from outside.
@@ -111,6 +112,9 @@ pub enum Content {
         /// Whether a message is leased, or waits to be received again.
         leases: bool,
     },
+    /// What there is to say of an event, a semaphore, a condition variable, a barrier or a cell, in
+    /// words and numbers.
+    Facts(Vec<(&'static str, u64)>),
     /// Bytes that belong to another object.
     Part,
 }
@@ -270,12 +274,34 @@ impl View {
                 let start = 64 + (version & 1) * u64::from(entry.element_bytes);
                 Some(Content::Elements(self.elements(&entry, start, 1, most)))
             }
-            Kind::Mutex => {
-                let (owner, poisoned) =
-                    segment.raw::<crate::sync::mutex::RawMutex>(entry.offset).state();
+            Kind::Mutex | Kind::ReentrantMutex | Kind::RwLock => {
+                let (owner, poisoned) = match object.kind {
+                    Kind::Mutex => mutex::state(segment, &entry)?,
+                    Kind::RwLock => rwlock::state(segment, &entry)?,
+                    _ => reentrant::state(segment, &entry)?,
+                };
+                // All of them keep the data on a line of its own, behind the words.
                 let data = self.elements(&entry, 64, 1, most);
                 Some(Content::Locked { owner: owner.map(Slot::index), poisoned, data })
             }
+            Kind::Event => {
+                let set = event::state(segment, &entry)?;
+                Some(Content::Facts(vec![("set", set.into())]))
+            }
+            Kind::Semaphore | Kind::BoundedSemaphore => {
+                let available = semaphore::available(segment, &entry)?;
+                Some(Content::Facts(vec![("available", available)]))
+            }
+            Kind::Barrier => {
+                let (waiting, broken) = barrier::state(segment, &entry)?;
+                let facts = [("waiting", waiting.into()), ("broken", broken.into())];
+                Some(Content::Facts(facts.to_vec()))
+            }
+            Kind::OnceCell => {
+                let set = once::is_set(segment, &entry)?;
+                Some(Content::Facts(vec![("set", set.into())]))
+            }
+            Kind::Condvar => Some(Content::Facts(Vec::new())),
             Kind::Tally => {
                 let mut sums = tally::total(segment, &entry)?;
                 sums.truncate(most);

@@ -42,7 +42,7 @@ use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::time::Duration;
 
 use multiproc_sys::clock::Deadline;
@@ -51,7 +51,7 @@ use multiproc_sys::futex;
 use super::wait::{Patience, Slept, spin};
 use crate::error::Error;
 use crate::plain::Plain;
-use crate::segment::catalog::Kind;
+use crate::segment::catalog::{Entry, Kind};
 use crate::segment::layout::{Geometry, Raw};
 use crate::segment::lifetime::Shared;
 use crate::segment::participants::Slot;
@@ -169,6 +169,22 @@ impl RawMutex {
         }
     }
 
+    /// Lets go without having touched the data: who comes next is told what we were told.
+    pub(crate) fn release_untouched(&self, taken: Taken) {
+        let left = if taken == Taken::OwnerDied { DIED } else { 0 };
+        // ORDERING(mutex): Release; pairs with Acquire in `try_lock`.
+        // DEATH: free, and a sleeper not woken; recovery wakes it.
+        let word = self.0.swap(left, Release);
+        if word & WAITING != 0 {
+            futex::wake(&self.0, 1);
+        }
+    }
+
+    /// Whether the last owner died, and nobody has said since that the data is consistent.
+    pub(crate) fn owner_died(&self) -> bool {
+        self.0.load(Acquire) & DIED != 0
+    }
+
     /// Takes the lock from `dead`, if it held it, and wakes everybody.
     pub(crate) fn recover(&self, dead: Slot) {
         let mut word = self.0.load(Relaxed);
@@ -183,9 +199,9 @@ impl RawMutex {
         futex::wake_all(&self.0);
     }
 
-    /// Who holds the lock, and whether it is poisoned: for inspection.
+    /// Who holds the lock, and whether it is poisoned.
     pub(crate) fn state(&self) -> (Option<Slot>, bool) {
-        let word = self.0.load(Relaxed);
+        let word = self.0.load(SeqCst);
         (Slot::from_tag((word & OWNER) as u16), word & POISONED != 0)
     }
 }
@@ -329,7 +345,11 @@ pub struct MutexGuard<'a, T: Plain> {
     unsend: PhantomData<*const ()>,
 }
 
-impl<T: Plain> MutexGuard<'_, T> {
+impl<'a, T: Plain> MutexGuard<'a, T> {
+    pub(super) fn mutex(&self) -> &'a Mutex<T> {
+        self.mutex
+    }
+
     /// Whether the last owner died while it held the lock: the data may be half changed.
     pub fn owner_died(&self) -> bool {
         self.taken == Taken::OwnerDied
@@ -369,6 +389,18 @@ impl<T: Plain> Drop for MutexGuard<'_, T> {
 impl<T: Plain + fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         T::fmt(self, formatter)
+    }
+}
+
+/// Who has the lock that `entry` describes, and whether it is poisoned.
+pub(crate) fn state(segment: &Segment, entry: &Entry) -> Option<(Option<Slot>, bool)> {
+    (entry.bytes >= DATA).then(|| segment.raw::<RawMutex>(entry.offset).state())
+}
+
+/// Takes the lock that `entry` describes from `dead`.
+pub(crate) fn recover(segment: &Segment, entry: &Entry, dead: Slot) {
+    if entry.bytes >= DATA {
+        segment.raw::<RawMutex>(entry.offset).recover(dead);
     }
 }
 

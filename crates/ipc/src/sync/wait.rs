@@ -156,6 +156,36 @@ impl EventCount {
             }
         }
     }
+
+    /// As [`wait_for`](EventCount::wait_for), for what somebody in particular is to bring about:
+    /// whenever nothing has happened for a while, `stuck` finds out whether that one is alive.
+    pub(crate) fn wait_behind<R>(
+        &self,
+        deadline: Option<Deadline>,
+        mut attempt: impl FnMut() -> Option<R>,
+        mut stuck: impl FnMut(),
+    ) -> Option<R> {
+        let mut patience = PATIENCE.0;
+        loop {
+            let slice = Deadline::after(patience).or_earlier(deadline);
+            let done = self.wait_for(Some(slice), &mut attempt);
+            if done.is_some() || deadline.is_some_and(|deadline| deadline.passed()) {
+                return done;
+            }
+            stuck();
+            patience = (patience * 2).min(PATIENCE.1);
+        }
+    }
+
+    /// Announces this thread, lets `release` make it possible that somebody notifies, and sleeps;
+    /// false at the deadline.
+    pub(crate) fn wait_once(&self, deadline: Option<Deadline>, release: impl FnOnce()) -> bool {
+        let ticket = self.announce();
+        release();
+        let waited = self.sleep(ticket, deadline);
+        self.sign_off(ticket);
+        waited != Waited::TimedOut
+    }
 }
 
 /// Tries a few times without sleeping; once where there is one processor, and nobody else can act

@@ -13,8 +13,11 @@ use serde::de::DeserializeOwned;
 
 use crate::codec::{self, Route};
 use crate::error::Error;
+use crate::queue::block::{Own, Role};
+use crate::queue::cell::{Cell, State};
+use crate::queue::raw::RawRing;
 use crate::segment::Segment;
-use crate::segment::catalog::{Kind, Phase::Live};
+use crate::segment::catalog::{Kind, ObjectId, Phase::Live};
 use crate::segment::layout::Geometry;
 use crate::segment::memory::Memory;
 use crate::segment::participants::{Phase, Slot};
@@ -172,6 +175,33 @@ pub fn catalog_owner(segment: &Segment) -> Option<u32> {
 /// [`Error::CatalogHeld`].
 pub fn hold_catalog(segment: &Segment) -> Result<impl Sized + '_, Error> {
     segment.catalog()
+}
+
+/// How many threads are announced as sleepers on queues.
+pub fn sleepers(segment: &Segment) -> u64 {
+    rings(segment).map(|ring| ring.not_empty().waiters() + ring.not_full().waiters()).sum()
+}
+
+/// How many blocks of queues somebody holds: neither free, nor in a ring, nor to be received again.
+pub fn held_blocks(segment: &Segment) -> usize {
+    let held = |ring: RawRing<'_>| {
+        let cells: Vec<Cell> = ring.cells().map(|cell| Cell::unpack(cell.load(SeqCst))).collect();
+        let in_ring =
+            |block| cells.iter().any(|cell| cell.state != State::Free && cell.block == block);
+        let holds = |own: Own| matches!(own.role, Role::Held | Role::Leased);
+        ring.each_block().filter(|(number, block)| holds(block.own()) && !in_ring(*number)).count()
+    };
+    rings(segment).map(held).sum()
+}
+
+fn rings(segment: &Segment) -> impl Iterator<Item = RawRing<'_>> {
+    segment.entries().filter_map(|index| {
+        let raw = segment.entry(index);
+        let (generation, phase) = raw.state();
+        let entry = raw.read();
+        let is_queue = phase == Live && entry.kind == Some(Kind::Queue);
+        is_queue.then(|| RawRing::new(segment, ObjectId { index, generation }, &entry))?
+    })
 }
 
 /// Leaves the segment in the name of the participant in `slot`.

@@ -1,0 +1,431 @@
+//! One writer or many readers, of whom any may die.
+//!
+//! # Purpose
+//!
+//! Reading takes one step on the reader's own cache line, so that readers do not disturb each other.
+//!
+//! # Shared layout
+//!
+//! ```text
+//! RawRwLock   writer (a mutex) | readers left | writer left      then, at 64, the data
+//! shares      a count of readers per participant, on that participant's lines
+//! ```
+//!
+//! # Invariants
+//!
+//! - I1 A reader counts itself in, then looks for a writer, and counts itself out again if there is
+//!   one. A writer takes the mutex, then waits until all counts are 0. Each sees the other, or both
+//!   do; then the reader gives way.
+//! - I2 A participant's count is changed by its own threads, and cleared by recovery after its death.
+//!
+//! # Orderings
+//!
+//! - `rwlock`: counting in and taking the mutex are `SeqCst`, and so are the looks that follow them.
+//!
+//! # If a process dies
+//!
+//! As writer: the mutex passes on, and the next writer or reader is told. As reader: recovery clears
+//! its count. Recovery wakes everybody for both.
+
+use std::cell::UnsafeCell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicU64, fence};
+use std::time::Duration;
+
+use multiproc_sys::clock::Deadline;
+
+use super::mutex::{LockError, Poisoned, RawMutex, Refused, Taken};
+use super::wait::EventCount;
+use crate::error::Error;
+use crate::plain::Plain;
+use crate::segment::catalog::{Entry, Kind};
+use crate::segment::layout::{Geometry, Raw};
+use crate::segment::lifetime::Shared;
+use crate::segment::participants::{Mark, Slot};
+use crate::segment::{Object, Segment, handle};
+
+/// Plain data in shared memory that one thread of one process may change, or many may read.
+///
+/// A handle: clone it, send it to another process as an argument or in a message. A writer that dies
+/// passes the lock on as that of a [`Mutex`](crate::Mutex) does; a reader that dies is forgotten.
+/// Writers take precedence over readers that have yet to come.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use multiproc_ipc::RwLock;
+///
+/// let limits = RwLock::new([1_u32, 10])?;
+/// {
+///     let (one, other) = (limits.read()?, limits.read()?);
+///     assert_eq!(*one, *other);
+///     assert!(limits.try_write().is_err());
+/// }
+/// limits.write()?[1] = 20;
+/// assert_eq!(*limits.read()?, [1, 20]);
+/// # Ok(())
+/// # }
+/// ```
+pub struct RwLock<T> {
+    object: Arc<Object>,
+    data: PhantomData<fn(T) -> T>,
+}
+
+#[repr(C, align(64))]
+struct RawRwLock {
+    readers_left: EventCount,
+    writer_left: EventCount,
+    writer: RawMutex,
+}
+
+// SAFETY: atomics only.
+unsafe impl Raw for RawRwLock {}
+
+const DATA: u64 = size_of::<RawRwLock>() as u64;
+
+impl<T: Plain> RwLock<T> {
+    /// A lock around `value`, in the current segment.
+    ///
+    /// # Errors
+    /// When the segment cannot be made, or has no room for another object.
+    pub fn new(value: T) -> Result<RwLock<T>, Error> {
+        RwLock::new_in(&Segment::current()?, value)
+    }
+
+    /// As [`new`](RwLock::new), in `segment`.
+    ///
+    /// # Errors
+    /// Those of [`new`](RwLock::new).
+    pub fn new_in(segment: &Segment, value: T) -> Result<RwLock<T>, Error> {
+        const { assert!(align_of::<T>() <= DATA as usize) };
+        let object = segment.create(Self::spec(segment.geometry(), 1)?, |object| {
+            // SAFETY: the object is ours alone until it is in the catalog, and its extent has room
+            // for a `T` behind `DATA`, which is aligned for it.
+            // DEATH: the object is not in the catalog; recovery frees its extent.
+            unsafe { object.address(DATA).cast::<T>().write(value) };
+        })?;
+        Self::attached(&object)?;
+        Ok(RwLock { object, data: PhantomData })
+    }
+
+    fn raw(&self) -> &RawRwLock {
+        self.object.raw(0)
+    }
+
+    fn segment(&self) -> &Segment {
+        self.object.segment()
+    }
+
+    fn count(&self, slot: Slot) -> &AtomicU64 {
+        count(self.segment(), slot, self.object.id.index)
+    }
+
+    fn data(&self) -> *mut T {
+        self.object.address(DATA).cast::<UnsafeCell<T>>().cast::<T>()
+    }
+
+    /// Takes a share of the lock, to read. Blocks while somebody writes or waits to write.
+    ///
+    /// # Errors
+    /// [`LockError::Poisoned`].
+    pub fn read(&self) -> Result<RwLockReadGuard<'_, T>, LockError> {
+        self.read_by(None)
+    }
+
+    /// As [`read`](RwLock::read), for at most `timeout`.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] at the deadline, [`LockError::Poisoned`].
+    pub fn read_timeout(&self, timeout: Duration) -> Result<RwLockReadGuard<'_, T>, LockError> {
+        self.read_by(Some(Deadline::after(timeout)))
+    }
+
+    /// As [`read`](RwLock::read), if nobody writes or waits to write. Never blocks.
+    ///
+    /// # Errors
+    /// [`LockError::Held`], [`LockError::Poisoned`].
+    pub fn try_read(&self) -> Result<RwLockReadGuard<'_, T>, LockError> {
+        self.attempt_read().unwrap_or(Err(LockError::Held))
+    }
+
+    fn read_by(&self, deadline: Option<Deadline>) -> Result<RwLockReadGuard<'_, T>, LockError> {
+        let suspect = || {
+            if let (Some(owner), _) = self.raw().writer.state() {
+                self.segment().suspect(owner);
+            }
+        };
+        let read = self.raw().writer_left.wait_behind(deadline, || self.attempt_read(), suspect);
+        read.unwrap_or(Err(LockError::Held))
+    }
+
+    fn attempt_read(&self) -> Option<Result<RwLockReadGuard<'_, T>, LockError>> {
+        let count = self.count(self.segment().slot());
+        // ORDERING(rwlock): SeqCst, before the look for a writer.
+        // DEATH: I2, recovery clears the count.
+        count.fetch_add(1, SeqCst);
+        fence(SeqCst);
+        let (writer, poisoned) = self.raw().writer.state();
+        if writer.is_none() && !poisoned {
+            return Some(Ok(RwLockReadGuard {
+                lock: self,
+                owner_died: self.raw().writer.owner_died(),
+                unsend: PhantomData,
+            }));
+        }
+        self.leave();
+        poisoned.then_some(Err(LockError::Poisoned))
+    }
+
+    /// Counts a reader of this process out.
+    fn leave(&self) {
+        self.count(self.segment().slot()).fetch_sub(1, SeqCst);
+        // DEATH: counted out, and the writer not woken; recovery does it.
+        self.raw().readers_left.notify(1);
+    }
+
+    /// Takes the lock, to write. Blocks while anybody else has it.
+    ///
+    /// # Errors
+    /// [`LockError::Poisoned`].
+    pub fn write(&self) -> Result<RwLockWriteGuard<'_, T>, LockError> {
+        self.write_by(None)
+    }
+
+    /// As [`write`](RwLock::write), for at most `timeout`.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] at the deadline, [`LockError::Poisoned`].
+    pub fn write_timeout(&self, timeout: Duration) -> Result<RwLockWriteGuard<'_, T>, LockError> {
+        self.write_by(Some(Deadline::after(timeout)))
+    }
+
+    fn write_by(&self, deadline: Option<Deadline>) -> Result<RwLockWriteGuard<'_, T>, LockError> {
+        let segment = self.segment();
+        let writer = &self.raw().writer;
+        let taken = writer.lock(segment.slot(), deadline, |owner| segment.suspect(owner));
+        let taken = match taken {
+            Ok(Some(taken)) => taken,
+            Ok(None) => return Err(LockError::Held),
+            Err(Poisoned) => return Err(LockError::Poisoned),
+        };
+        let suspect = || self.readers().for_each(|reader| segment.suspect(reader));
+        let alone = || self.is_alone().then_some(());
+        if self.raw().readers_left.wait_behind(deadline, alone, suspect).is_some() {
+            return Ok(self.write_guard(taken));
+        }
+        self.give_up(taken);
+        Err(LockError::Held)
+    }
+
+    /// As [`write`](RwLock::write), if nobody has the lock. Never blocks.
+    ///
+    /// # Errors
+    /// [`LockError::Held`], [`LockError::Poisoned`].
+    pub fn try_write(&self) -> Result<RwLockWriteGuard<'_, T>, LockError> {
+        match self.raw().writer.try_lock(self.segment().slot()) {
+            Ok(taken) if self.is_alone() => Ok(self.write_guard(taken)),
+            Ok(taken) => {
+                self.give_up(taken);
+                Err(LockError::Held)
+            }
+            Err(Refused::Held) => Err(LockError::Held),
+            Err(Refused::Poisoned) => Err(LockError::Poisoned),
+        }
+    }
+
+    fn readers(&self) -> impl Iterator<Item = Slot> + '_ {
+        let index = self.object.id.index;
+        // Only who ever attached has a count, and only then is it committed memory.
+        let known = move |slot: &Slot| self.segment().is_marked(*slot, Mark::Touched, index);
+        self.segment().slots().filter(known).filter(|slot| self.count(*slot).load(SeqCst) != 0)
+    }
+
+    /// Whether nobody reads. Only for who has the mutex.
+    fn is_alone(&self) -> bool {
+        // ORDERING(rwlock): after taking the mutex.
+        fence(SeqCst);
+        self.readers().next().is_none()
+    }
+
+    fn write_guard(&self, taken: Taken) -> RwLockWriteGuard<'_, T> {
+        RwLockWriteGuard { lock: self, taken, unsend: PhantomData }
+    }
+
+    /// Lets go of the mutex without having touched the data.
+    fn give_up(&self, taken: Taken) {
+        self.raw().writer.release_untouched(taken);
+        self.raw().writer_left.notify(u32::MAX);
+    }
+}
+
+fn count(segment: &Segment, slot: Slot, index: u32) -> &AtomicU64 {
+    segment.raw(segment.geometry().share(slot.index(), index))
+}
+
+handle!(RwLock<T: Plain>);
+
+impl<T: Plain> Shared for RwLock<T> {
+    const KIND: Kind = Kind::RwLock;
+    type Element = T;
+
+    fn bytes(_: &Geometry, count: u64) -> Option<u64> {
+        (count == 1).then_some(DATA + size_of::<T>() as u64)
+    }
+
+    fn attached(object: &Object) -> Result<(), Error> {
+        object.segment().commit_share(object.id.index)
+    }
+}
+
+/// The right to read the data of a [`RwLock`], until it is dropped.
+#[must_use = "the lock is let go as soon as the guard is dropped"]
+pub struct RwLockReadGuard<'a, T: Plain> {
+    lock: &'a RwLock<T>,
+    owner_died: bool,
+    unsend: PhantomData<*const ()>,
+}
+
+impl<T: Plain> RwLockReadGuard<'_, T> {
+    /// Whether the last writer died while it had the lock: the data may be half changed.
+    pub fn owner_died(&self) -> bool {
+        self.owner_died
+    }
+}
+
+impl<T: Plain> Deref for RwLockReadGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: I1, nobody writes while we are counted in; any bytes are a `T`.
+        unsafe { &*self.lock.data() }
+    }
+}
+
+impl<T: Plain> Drop for RwLockReadGuard<'_, T> {
+    fn drop(&mut self) {
+        self.lock.leave();
+    }
+}
+
+/// The right to change the data of a [`RwLock`], until it is dropped.
+#[must_use = "the lock is let go as soon as the guard is dropped"]
+pub struct RwLockWriteGuard<'a, T: Plain> {
+    lock: &'a RwLock<T>,
+    taken: Taken,
+    unsend: PhantomData<*const ()>,
+}
+
+impl<T: Plain> RwLockWriteGuard<'_, T> {
+    /// Whether the last writer died while it had the lock: the data may be half changed.
+    pub fn owner_died(&self) -> bool {
+        self.taken == Taken::OwnerDied
+    }
+
+    /// Says that the data is consistent (again) after [`owner_died`](RwLockWriteGuard::owner_died).
+    pub fn mark_consistent(&mut self) {
+        self.lock.raw().writer.mark_consistent();
+        self.taken = Taken::Clean;
+    }
+}
+
+impl<T: Plain> Deref for RwLockWriteGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: I1, the mutex is ours and all counts were 0 since.
+        unsafe { &*self.lock.data() }
+    }
+}
+
+impl<T: Plain> DerefMut for RwLockWriteGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as in `deref`; `&mut self` makes it the only reference.
+        // DEATH: the data stays half changed, and whoever comes next is told.
+        unsafe { &mut *self.lock.data() }
+    }
+}
+
+impl<T: Plain> Drop for RwLockWriteGuard<'_, T> {
+    fn drop(&mut self) {
+        self.lock.raw().writer.unlock();
+        // DEATH: free, and nobody woken; recovery does it.
+        self.lock.raw().writer_left.notify(u32::MAX);
+    }
+}
+
+impl<T: Plain + fmt::Debug> fmt::Debug for RwLockReadGuard<'_, T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        T::fmt(self, formatter)
+    }
+}
+
+impl<T: Plain + fmt::Debug> fmt::Debug for RwLockWriteGuard<'_, T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        T::fmt(self, formatter)
+    }
+}
+
+/// Takes the lock that `entry` describes from `dead`, and forgets it as a reader.
+pub(crate) fn recover(segment: &Segment, index: u32, entry: &Entry, dead: Slot) {
+    if entry.bytes >= DATA {
+        segment.raw::<RawRwLock>(entry.offset).writer.recover(dead);
+        count(segment, dead, index).store(0, SeqCst);
+    }
+}
+
+/// Wakes everybody who waits at the lock that `entry` describes.
+pub(crate) fn wake_all(segment: &Segment, entry: &Entry) {
+    if entry.bytes >= DATA {
+        let raw: &RawRwLock = segment.raw(entry.offset);
+        raw.readers_left.recover();
+        raw.writer_left.recover();
+    }
+}
+
+/// Who writes at the lock that `entry` describes, and whether it is poisoned.
+pub(crate) fn state(segment: &Segment, entry: &Entry) -> Option<(Option<Slot>, bool)> {
+    (entry.bytes >= DATA).then(|| segment.raw::<RawRwLock>(entry.offset).writer.state())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn write_while_somebody_reads_times_out_and_leaves_it_readable() {
+        let lock = RwLock::new(1_u32).unwrap();
+        let reading = lock.read().unwrap();
+        let timed = lock.write_timeout(Duration::from_millis(20));
+        assert_eq!(timed.unwrap_err(), LockError::Held);
+        assert_eq!(*lock.try_read().unwrap(), 1);
+        drop(reading);
+        *lock.write().unwrap() = 2;
+        assert_eq!(*lock.read().unwrap(), 2);
+    }
+
+    #[test]
+    fn readers_and_writers_never_meet() {
+        let lock = RwLock::new([0_u64; 2]).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..500 {
+                        let mut pair = lock.write_timeout(Duration::from_secs(60)).unwrap();
+                        pair[0] += 1;
+                        pair[1] += 1;
+                    }
+                });
+                scope.spawn(|| {
+                    for _ in 0..500 {
+                        let pair = lock.read_timeout(Duration::from_secs(60)).unwrap();
+                        assert_eq!(pair[0], pair[1]);
+                    }
+                });
+            }
+        });
+        assert_eq!(*lock.read().unwrap(), [1000, 1000]);
+    }
+}
