@@ -48,6 +48,7 @@ const MESSAGE_BYTES: u32 = 192;
 #[doc(alias = "put")]
 #[doc(alias = "get")]
 #[doc(alias = "SimpleQueue")]
+#[doc(alias = "JoinableQueue")]
 pub struct Queue<T> {
     pub(super) object: Arc<Object>,
     pub(super) data: PhantomData<fn(T) -> T>,
@@ -192,6 +193,25 @@ impl<T> Queue<T> {
     #[doc(alias = "empty")]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Waits until everything that was sent is done: no message waits, and none that was
+    /// [leased](Queue::lease) is still to be acknowledged. Blocks. Python's `JoinableQueue.join`,
+    /// whose `task_done` is [`Lease::ack`].
+    #[doc(alias = "JoinableQueue")]
+    #[doc(alias = "task_done")]
+    pub fn join(&self) {
+        self.join_by(None);
+    }
+
+    /// As [`join`](Queue::join), for at most `timeout`; false if something was still to be done.
+    pub fn join_timeout(&self, timeout: Duration) -> bool {
+        self.join_by(Some(Deadline::after(timeout)))
+    }
+
+    fn join_by(&self, deadline: Option<Deadline>) -> bool {
+        let ring = self.ring();
+        ring.idle().wait_for(deadline, || ring.is_idle().then_some(())).is_some()
     }
 
     /// Closes the queue for all processes: nothing more can be sent, and receivers get what is left

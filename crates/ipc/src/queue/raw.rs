@@ -11,7 +11,7 @@
 //! # Shared layout
 //!
 //! ```text
-//! RawQueue   flags, more blocks [16] | tail | head | not_empty | not_full      512 B
+//! RawQueue   flags, more blocks [16] | tail | head | not_empty | not_full | idle   512 B
 //! cells      capacity × 64 B                                                    see `cell`
 //! blocks     first_blocks × (64 B + payload)                                    see `block`
 //! ```
@@ -90,6 +90,7 @@ pub(crate) struct RawQueue {
     head: Line,
     not_empty: Event,
     not_full: Event,
+    idle: Event,
 }
 
 #[repr(C, align(64))]
@@ -179,6 +180,10 @@ impl<'a> RawRing<'a> {
 
     pub(crate) fn not_full(&self) -> &'a EventCount {
         &self.words.not_full.0
+    }
+
+    pub(crate) fn idle(&self) -> &'a EventCount {
+        &self.words.idle.0
     }
 
     pub(crate) fn words(&self) -> &'a RawQueue {
@@ -366,6 +371,9 @@ impl<'a> RawRing<'a> {
         if !block.change(own, own.free()) {
             return;
         }
+        if own.role == Role::Leased {
+            self.idle().notify(u32::MAX);
+        }
         if self.is_closed() {
             // Who waits for the last lease must look again.
             self.not_empty().notify(u32::MAX);
@@ -503,6 +511,7 @@ impl<'a> RawRing<'a> {
         // ORDERING(block-own): after the owner's change.
         if place.compare_exchange(word, cell.passed().pack(), SeqCst, Relaxed).is_ok() {
             self.not_full().notify(1);
+            self.idle().notify_too(u32::MAX);
         }
     }
 
@@ -541,6 +550,14 @@ impl<'a> RawRing<'a> {
     /// Whether a message is leased, or waits to be received again.
     pub(crate) fn has_leases(&self) -> bool {
         self.each_block().any(|(_, block)| matches!(block.own().role, Role::Leased | Role::Retry))
+    }
+
+    /// Whether no message waits, and none is leased: everything that was sent is done.
+    pub(crate) fn is_idle(&self) -> bool {
+        let is_free = |place: &AtomicU64| Cell::unpack(place.load(SeqCst)).state == State::Free;
+        // First where a message is most likely found. Cells before blocks: a leased message goes
+        // from the one to the other, and never back.
+        is_free(self.cell(self.head().index())) && self.cells().all(is_free) && !self.has_leases()
     }
 
     // The whole ---------------------------------------------------------------------------------
@@ -625,6 +642,7 @@ impl<'a> RawRing<'a> {
     pub(crate) fn wake_all(&self) {
         self.not_empty().recover();
         self.not_full().recover();
+        self.idle().recover();
     }
 }
 

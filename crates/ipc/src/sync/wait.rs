@@ -100,6 +100,11 @@ impl EventCount {
     pub(crate) fn notify(&self, count: u32) {
         // ORDERING(eventcount): the change before this fence, the look for sleepers after it.
         fence(SeqCst);
+        self.notify_too(count);
+    }
+
+    /// As [`notify`](EventCount::notify), right behind another one for the same change.
+    pub(crate) fn notify_too(&self, count: u32) {
         if self.0.load(Relaxed) & WAITERS != 0 {
             // DEATH: nobody is woken; recovery does it.
             self.0.fetch_add(ONE_SEQUENCE, SeqCst);
