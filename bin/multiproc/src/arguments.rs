@@ -36,7 +36,7 @@ pub(crate) enum Request {
 #[derive(Args, Debug)]
 pub(crate) struct Run {
     /// How many worker processes.
-    #[arg(short = 'n', long, default_value_t = default_workers(), value_parser = clap::value_parser!(u32).range(1..=i64::from(WORKERS_MAX)))]
+    #[arg(short = 'n', long, default_value_t = default_workers(), value_parser = workers)]
     pub(crate) workers: u32,
     /// What the instance is called; by default the first of default, default-2, … that is free.
     #[arg(long)]
@@ -106,6 +106,11 @@ pub(crate) struct Stop {
     /// Give up waiting after so many seconds.
     #[arg(long, default_value = "30", value_parser = seconds)]
     pub(crate) timeout: Duration,
+}
+
+fn workers(text: &str) -> Result<u32, String> {
+    let workers = text.parse().ok().filter(|workers| (1..=WORKERS_MAX).contains(workers));
+    workers.ok_or_else(|| format!("not a number from 1 to {WORKERS_MAX}"))
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -22,7 +22,7 @@ pub(crate) enum Failure {
     NoneRunning { dead: String },
     #[error("several instances are running: {0}; choose one with --name")]
     Several(String),
-    #[error("the instance {0:?} left no shared memory to look into")]
+    #[error("the instance {0:?} has no shared memory to look into")]
     NoSegment(String),
     #[error("no object is named {name:?}; there are: {others}")]
     NoObject { name: String, others: String },

@@ -15,10 +15,7 @@ use crate::table::Table;
 pub(crate) fn inspect(arguments: &arguments::Inspect) -> Result<ExitCode, Failure> {
     let view = match arguments.pid {
         Some(pid) => View::of_process(pid)?,
-        None => {
-            let instance = instance::select(arguments.name.as_deref())?;
-            View::of_name(&instance.segment.ok_or(Failure::NoSegment(instance.name))?)?
-        }
+        None => instance::select(arguments.name.as_deref())?.view()?,
     };
     let text = match &arguments.what {
         Look::Ls => list(&view, arguments.json),

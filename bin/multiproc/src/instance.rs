@@ -37,6 +37,18 @@ pub(crate) struct Instance {
     pub(crate) segment: Option<String>,
 }
 
+impl Instance {
+    /// Its shared memory, to look into.
+    pub(crate) fn view(&self) -> Result<View, Failure> {
+        let none = || Failure::NoSegment(self.name.clone());
+        match View::of_name(self.segment.as_ref().ok_or_else(none)?) {
+            // Recorded, but killed before it was made, or about to be.
+            Err(multiproc::Error::Missing(_)) => Err(none()),
+            view => Ok(view?),
+        }
+    }
+}
+
 /// The directory of this user's instances, made if need be.
 fn directory() -> Result<PathBuf, Failure> {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
@@ -184,7 +196,7 @@ impl Running {
         let deadline = Deadline::after(SURVIVORS);
         while !lock::try_lock_family(&file).map_err(Failure::system(doing()))? {
             if deadline.passed() {
-                return Err(Failure::Survivors { name: name.into(), pids: survivors(&old) });
+                return Err(Failure::Survivors { name: name.into(), pids: survivors(&file) });
             }
             std::thread::sleep(LOOK_AGAIN);
         }
@@ -231,14 +243,26 @@ impl Drop for Running {
     }
 }
 
-/// The processes that still take part in the segments of killed instances.
-fn survivors(segments: &[String]) -> String {
-    let views = segments.iter().filter_map(|name| View::of_name(name).ok());
-    let alive = views
-        .flat_map(|view| view.participants())
-        .filter(|participant| participant.alive == Some(true));
-    let pids: Vec<String> = alive.map(|participant| participant.pid.to_string()).collect();
+/// The processes that hold the family's lock of an instance: that inherited its file, open.
+fn survivors(file: &File) -> String {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let pids: Vec<String> =
+        pids.filter(|pid| holds_family(*pid, file)).map(|pid: u32| pid.to_string()).collect();
     if pids.is_empty() { String::new() } else { format!(" ({})", pids.join(", ")) }
+}
+
+/// Whether a process has the file open in the very way in which its family's lock was taken: who
+/// has only opened it, as we have, does not show a lock of this kind.
+fn holds_family(pid: u32, file: &File) -> bool {
+    let Ok(ours) = file.metadata() else { return false };
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    descriptors.into_iter().any(|entry| {
+        let same = fs::metadata(entry.path())
+            .is_ok_and(|theirs| (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino()));
+        let information = format!("/proc/{pid}/fdinfo/{}", entry.file_name().to_string_lossy());
+        same && fs::read_to_string(information).is_ok_and(|text| text.contains("FLOCK"))
+    })
 }
 
 #[cfg(test)]

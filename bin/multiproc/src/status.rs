@@ -50,9 +50,7 @@ pub(crate) fn status(arguments: &arguments::Status) -> Result<ExitCode, Failure>
 }
 
 fn read(instance: &Instance) -> Result<Status, Failure> {
-    let name =
-        instance.segment.as_ref().ok_or_else(|| Failure::NoSegment(instance.name.clone()))?;
-    let view = View::of_name(name)?;
+    let view = instance.view()?;
     let progress: Vec<(u64, u64)> =
         view.participants().iter().map(|one| (u64::from(one.slot) + 1, one.progress)).collect();
     let now = u64::try_from(clock::now().as_millis()).unwrap_or(u64::MAX);

@@ -102,14 +102,28 @@ pub(crate) fn encode<T: Serialize>(route: Route<'_>, value: &T) -> Result<Encode
     })
 }
 
+/// Decodes a value without believing the lengths in it: a string that claims to be much longer than
+/// the whole message must not be made room for. What 1 byte encodes takes up to 16 when decoded.
+fn decode_bounded<T: DeserializeOwned>(
+    value: &[u8],
+) -> Result<(T, usize), bincode::error::DecodeError> {
+    use bincode::serde::decode_from_slice;
+    let standard = bincode::config::standard();
+    match value.len() {
+        ..=0x1000 => decode_from_slice(value, standard.with_limit::<{ 1 << 17 }>()),
+        ..=0x10_0000 => decode_from_slice(value, standard.with_limit::<{ 1 << 25 }>()),
+        ..=0x1000_0000 => decode_from_slice(value, standard.with_limit::<{ 1 << 33 }>()),
+        _ => decode_from_slice(value, standard.with_limit::<{ 1 << 37 }>()),
+    }
+}
+
 /// Decodes a frame that came by `route`.
 pub(crate) fn decode<T: DeserializeOwned>(route: Route<'_>, frame: &[u8]) -> Result<T, Error> {
     let value = match frame {
         [CODEC, VERSION, value @ ..] => value,
         _ => return Err(Error::Malformed("written by another codec, or cut short")),
     };
-    let (read, _) =
-        within(route.passage(), || bincode::serde::decode_from_slice(value, configuration()));
+    let (read, _) = within(route.passage(), || decode_bounded(value));
     let (decoded, used) = read.map_err(|error| Error::Codec(error.to_string()))?;
     if used != value.len() {
         return Err(Error::Malformed("bytes are left over: it holds a value of another type"));
@@ -144,7 +158,11 @@ pub(crate) fn reach<T: Shared>(word: u64) -> Result<Arc<Object>, Error> {
 pub(crate) fn pass_descriptor(descriptor: RawFd) -> Result<(), Error> {
     PASSAGE.with_borrow_mut(|passage| {
         let descriptors = passage.as_mut().and_then(|passage| passage.descriptors.as_mut());
-        descriptors.ok_or(Error::ForeignHandle)?.push(descriptor);
+        let descriptors = descriptors.ok_or(Error::ForeignHandle)?;
+        if descriptors.contains(&descriptor) {
+            return Err(Error::Malformed("the same descriptor twice"));
+        }
+        descriptors.push(descriptor);
         Ok(())
     })
 }
@@ -186,6 +204,24 @@ mod tests {
         let encoded = encode(Route::Pipe, &("hello", 7u64)).unwrap();
         for len in 0..encoded.bytes.len() {
             assert!(decode::<(String, u64)>(Route::Pipe, &encoded.bytes[..len]).is_err());
+        }
+    }
+
+    #[test]
+    fn decode_of_a_string_that_claims_to_be_endless_is_an_error() {
+        let mut frame = vec![CODEC, VERSION, 253];
+        frame.extend_from_slice(&(1u64 << 62).to_le_bytes());
+        frame.extend_from_slice(b"short");
+        assert!(decode::<String>(Route::Pipe, &frame).is_err());
+        assert!(decode::<Vec<u64>>(Route::Pipe, &frame).is_err());
+    }
+
+    #[test]
+    fn decode_of_long_values_is_not_bounded_too_tightly() {
+        for len in [100, 5_000, 300_000, 2_000_000] {
+            let value = (vec![1u64; len], "x".repeat(len));
+            let encoded = encode(Route::Pipe, &value).unwrap();
+            assert!(decode::<(Vec<u64>, String)>(Route::Pipe, &encoded.bytes).unwrap() == value);
         }
     }
 

@@ -8,6 +8,8 @@
 use std::fmt;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::str::FromStr;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
@@ -82,6 +84,8 @@ pub struct Berth {
     segment: Segment,
     place: Place,
     mailbox: Arc<Object>,
+    /// The child's number, once it was started.
+    child: AtomicU32,
     /// The block of the result, once the child has ended.
     settled: Mutex<Option<Settled>>,
 }
@@ -110,8 +114,17 @@ impl Berth {
         let spec = raw::spec(1, MESSAGE_BYTES).expect("a mailbox is a possible queue");
         let mailbox = segment.create(spec, |_| ())?;
         let place = segment.reserve()?;
-        let berth = Berth { segment: segment.clone(), place, mailbox, settled: Mutex::new(None) };
-        segment.attach_for(place, &berth.mailbox)?;
+        let berth = Berth {
+            segment: segment.clone(),
+            place,
+            mailbox,
+            child: AtomicU32::new(0),
+            settled: Mutex::new(None),
+        };
+        if let Err(error) = segment.attach_for(place, &berth.mailbox) {
+            berth.settle();
+            return Err(error);
+        }
         Ok(berth)
     }
 
@@ -153,8 +166,13 @@ impl Berth {
     pub fn vacate_if_left(&self, pid: u32) {
         if self.segment.is_unmapped_in(pid) {
             // If this fails, `settle` does it.
-            let _ = self.segment.release_place(self.place);
+            let _ = self.segment.release_place(self.place, pid);
         }
+    }
+
+    /// Says which process the child is.
+    pub fn started(&self, pid: u32) {
+        self.child.store(pid, Relaxed);
     }
 
     /// Puts the arguments into the mailbox; returns the descriptors that the child must inherit.
@@ -174,7 +192,7 @@ impl Berth {
         let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
         *settled.get_or_insert_with(|| {
             // First the sweep: it finishes what the child had half done in the mailbox, too.
-            let _ = self.segment.release_place(self.place);
+            let _ = self.segment.release_place(self.place, self.child.load(Relaxed));
             let ring = raw::ring(&self.mailbox);
             let Some(block) = ring.take(Role::Held) else {
                 return Settled::NoResult;
@@ -207,7 +225,8 @@ impl Berth {
     #[doc(hidden)]
     pub fn again(&self) -> Berth {
         let (segment, mailbox) = (self.segment.clone(), self.mailbox.clone());
-        Berth { segment, place: self.place, mailbox, settled: Mutex::new(None) }
+        let child = AtomicU32::new(self.child.load(Relaxed));
+        Berth { segment, place: self.place, mailbox, child, settled: Mutex::new(None) }
     }
 }
 

@@ -46,8 +46,11 @@
 //! - who waits for a message that it has leased;
 //! - making, reaching and dropping objects, and recovery, if it is stopped within the microseconds
 //!   in which it does one of these itself. Others get [`Error::CatalogHeld`] after ten seconds.
+//! - the recovery from its own children's deaths, for those who wait at a queue: it watches over them.
+//!   Who waits for a lock finds out by itself.
 //!
-//! It never blocks sending and receiving, counting, tallying, or reading.
+//! It blocks nobody in sending and receiving, counting, tallying or reading; only if it is stopped in
+//! the instant between a change and waking whoever waits for it, that one sleeps on until the next.
 
 mod codec;
 mod error;

@@ -8,7 +8,7 @@
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use multiproc_sys::clock::Deadline;
@@ -50,18 +50,23 @@ pub struct Pipe<S, R> {
     stream: OwnedFd,
     /// What of the next message has arrived: whole messages are taken from the front.
     arrived: Mutex<Vec<u8>>,
-    /// Held while a message is written, so that two threads' messages do not mix.
+    /// Whose message is being written, so that two threads' messages do not mix.
     sending: Mutex<Sending>,
+    /// Notified when a message is written.
+    sent: Condvar,
     data: PhantomData<fn(S) -> R>,
 }
 
 /// Both ends of a connection.
 type Pair<S, R> = (Pipe<S, R>, Pipe<R, S>);
 
-/// Whether the last message went out whole.
-#[derive(Debug, PartialEq, Eq)]
+/// Where the last message has got to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sending {
+    /// It went out whole.
     Whole,
+    /// A thread is writing it.
+    Underway,
     /// Its front is in the stream, and its end never will be.
     Broken,
 }
@@ -107,8 +112,13 @@ impl<S, R> Pipe<S, R> {
             stream,
             arrived: Mutex::new(Vec::new()),
             sending: Mutex::new(Sending::Whole),
+            sent: Condvar::new(),
             data: PhantomData,
         }
+    }
+
+    fn state(&self) -> MutexGuard<'_, Sending> {
+        self.sending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -137,21 +147,46 @@ impl<S: Serialize, R> Pipe<S, R> {
         }
         let mut frame = (encoded.bytes.len() as u32).to_le_bytes().to_vec();
         frame.extend_from_slice(&encoded.bytes);
-        let mut sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
-        if *sending == Sending::Broken {
+        self.begin_sending(deadline)?;
+        let mut sent = 0;
+        let written = self.write(&frame, &mut sent, deadline);
+        // Without its end, its front makes whatever follows unreadable.
+        let broken = written.is_err() && sent > 0;
+        *self.state() = if broken { Sending::Broken } else { Sending::Whole };
+        self.sent.notify_one();
+        written
+    }
+
+    /// Waits for the turn of this thread to send.
+    fn begin_sending(&self, deadline: Option<Deadline>) -> Result<(), PipeError> {
+        let mut state = self.state();
+        while *state == Sending::Underway {
+            let left = deadline.map_or(Duration::MAX, |deadline| deadline.remaining());
+            if left.is_zero() {
+                return Err(PipeError::Timeout);
+            }
+            let waited = self.sent.wait_timeout(state, left);
+            (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+        if *state == Sending::Broken {
             return Err(PipeError::Broken);
         }
-        let mut sent = 0;
-        while sent < frame.len() {
-            match poll::send_some(&self.stream, &frame[sent..]) {
-                Ok(Some(count)) => sent += count,
+        *state = Sending::Underway;
+        Ok(())
+    }
+
+    /// Writes a whole frame, and counts what of it is `sent`.
+    fn write(
+        &self,
+        frame: &[u8],
+        sent: &mut usize,
+        deadline: Option<Deadline>,
+    ) -> Result<(), PipeError> {
+        while *sent < frame.len() {
+            match poll::send_some(&self.stream, &frame[*sent..]) {
+                Ok(Some(count)) => *sent += count,
                 Ok(None) if poll::writable(&self.stream, deadline)? => {}
-                Ok(None) => {
-                    if sent > 0 {
-                        *sending = Sending::Broken;
-                    }
-                    return Err(PipeError::Timeout);
-                }
+                Ok(None) => return Err(PipeError::Timeout),
                 Err(error) if is_hangup(&error) => return Err(PipeError::Ended),
                 Err(error) => return Err(error.into()),
             }
@@ -190,34 +225,48 @@ impl<S, R: DeserializeOwned> Pipe<S, R> {
     /// # Errors
     /// [`PipeError::System`].
     pub fn poll(&self, timeout: Duration) -> Result<bool, PipeError> {
-        let mut arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.fill(&mut arrived, Some(Deadline::after(timeout))) {
-            Ok(_) | Err(PipeError::Ended | PipeError::CutShort | PipeError::Message(_)) => Ok(true),
+        match self.wait_message(Some(Deadline::after(timeout)), |_| ()) {
+            Ok(()) | Err(PipeError::Ended | PipeError::CutShort | PipeError::Message(_)) => {
+                Ok(true)
+            }
             Err(PipeError::Timeout) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
     fn recv_by(&self, deadline: Option<Deadline>) -> Result<R, PipeError> {
-        let mut arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
-        let end = self.fill(&mut arrived, deadline)?;
-        let message = codec::decode(Route::Pipe, &arrived[LENGTH..end]);
-        arrived.drain(..end);
-        Ok(message?)
+        let frame = self.wait_message(deadline, |arrived| {
+            let end = frame_end(arrived).expect("a whole message is there");
+            arrived.drain(..end).collect::<Vec<u8>>()
+        })?;
+        Ok(codec::decode(Route::Pipe, &frame[LENGTH..])?)
     }
 
-    /// Reads until a whole message is there; says where it ends.
-    fn fill(&self, arrived: &mut Vec<u8>, deadline: Option<Deadline>) -> Result<usize, PipeError> {
+    /// Waits until a whole message is there, and has `take` do something with all that is. Nobody
+    /// else is kept from it meanwhile.
+    fn wait_message<T>(
+        &self,
+        deadline: Option<Deadline>,
+        take: impl FnOnce(&mut Vec<u8>) -> T,
+    ) -> Result<T, PipeError> {
         loop {
-            let end = match arrived.first_chunk::<LENGTH>() {
-                Some(length) => LENGTH + u32::from_le_bytes(*length) as usize,
-                None => LENGTH,
-            };
-            if end > LENGTH + MESSAGE_MAX {
-                return Err(Error::Malformed("a message claims more than 1 GiB").into());
+            let mut arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.fill(&mut arrived)? {
+                return Ok(take(&mut arrived));
             }
-            if end > LENGTH && arrived.len() >= end {
-                return Ok(end);
+            drop(arrived);
+            if !poll::readable(&self.stream, deadline)? {
+                return Err(PipeError::Timeout);
+            }
+        }
+    }
+
+    /// Reads what there is, up to a whole message; whether one is there.
+    fn fill(&self, arrived: &mut Vec<u8>) -> Result<bool, PipeError> {
+        loop {
+            let end = frame_end(arrived)?;
+            if arrived.len() >= end && end > LENGTH {
+                return Ok(true);
             }
             let before = arrived.len();
             // What the length promises is believed only as it arrives.
@@ -226,16 +275,25 @@ impl<S, R: DeserializeOwned> Pipe<S, R> {
             let received = poll::receive_some(&self.stream, &mut arrived[before..]);
             arrived.truncate(before + received.as_ref().map_or(0, |count| count.unwrap_or(0)));
             match received {
+                Ok(Some(1..)) => {}
+                Ok(None) => return Ok(false),
                 Ok(Some(0)) if before == 0 => return Err(PipeError::Ended),
                 Ok(Some(0)) => return Err(PipeError::CutShort),
-                Ok(Some(_)) => {}
-                Ok(None) if poll::readable(&self.stream, deadline)? => {}
-                Ok(None) => return Err(PipeError::Timeout),
                 Err(error) if is_hangup(&error) && before == 0 => return Err(PipeError::Ended),
                 Err(error) if is_hangup(&error) => return Err(PipeError::CutShort),
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+}
+
+/// Where the first message in `arrived` ends; where its length ends while that is not there.
+fn frame_end(arrived: &[u8]) -> Result<usize, Error> {
+    let Some(length) = arrived.first_chunk::<LENGTH>() else { return Ok(LENGTH) };
+    match u32::from_le_bytes(*length) as usize {
+        0 => Err(Error::Malformed("a message claims to be empty")),
+        length if length > MESSAGE_MAX => Err(Error::Malformed("a message claims more than 1 GiB")),
+        length => Ok(LENGTH + length),
     }
 }
 

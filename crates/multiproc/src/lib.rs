@@ -68,3 +68,8 @@ pub use multiproc_process::{
 };
 #[doc(inline)]
 pub use multiproc_supervisor as supervisor;
+
+/// The README's example, compiled and run with the others.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -12,6 +12,7 @@ use multiproc_sys::pidfd::{Ended, PidFd};
 use multiproc_sys::process;
 use multiproc_sys::start::Started;
 
+const ECHILD: i32 = 10;
 const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
 
@@ -39,9 +40,17 @@ struct Shared {
 /// Everything that is known of a child that has ended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct End {
-    pub(crate) ended: Ended,
+    /// How, or the kernel's reason for not saying so.
+    ended: Result<Ended, i32>,
     pub(crate) settled: Option<Settled>,
     progress: u64,
+}
+
+impl End {
+    /// How it ended.
+    pub(crate) fn ended(&self) -> io::Result<Ended> {
+        self.ended.map_err(io::Error::from_raw_os_error)
+    }
 }
 
 impl Child {
@@ -53,29 +62,43 @@ impl Child {
         berth: Option<Berth>,
     ) -> Result<Child, Error> {
         let Started { pid, pidfd } = started;
+        if let Some(berth) = &berth {
+            berth.started(pid);
+        }
         let shared = Shared { pid, pidfd, name, berth, leads, end: Mutex::new(None) };
         let child = Child { shared: Arc::new(shared) };
         let watched = child.clone();
         let pidfd = child.shared.pidfd.as_fd().try_clone_to_owned();
-        let pidfd = pidfd.map_err(|source| Error::System { doing: "watching a child", source })?;
-        family::when_ready(pidfd, move || {
-            // What goes wrong here goes wrong again, and is told, where somebody waits.
-            let _ = watched.end();
-        })?;
+        let pidfd = pidfd.map_err(|source| Error::System { doing: "watching a child", source });
+        let watching = pidfd.and_then(|pidfd| {
+            family::when_ready(pidfd, move || {
+                // What goes wrong here goes wrong again, and is told, where somebody waits.
+                let _ = watched.end();
+            })
+        });
+        watching.map_err(|error| child.abandon(error))?;
         Ok(child)
+    }
+
+    /// Ends a child that cannot be taken charge of, for the reason given.
+    fn abandon(&self, error: Error) -> Error {
+        let _ = self.kill();
+        let _ = self.wait();
+        error
     }
 
     /// Notices that the child executes another program, which closes its end of the lifeline: it has
     /// left the segment then, although it lives.
     pub(crate) fn watch_lifeline(&self, lifeline: OwnedFd) -> Result<(), Error> {
         let watched = self.clone();
-        family::when_ready(lifeline, move || {
+        let watching = family::when_ready(lifeline, move || {
             if let Some(berth) = watched.berth()
                 && watched.is_alive()
             {
                 berth.vacate_if_left(watched.pid());
             }
-        })
+        });
+        watching.map_err(|error| self.abandon(error))
     }
 
     /// Its number. It belongs to the child until it has ended, and to nobody afterwards.
@@ -98,23 +121,30 @@ impl Child {
     /// # Errors
     /// When the kernel refuses to say, because somebody else reaped it.
     pub fn ended(&self) -> io::Result<Option<Ended>> {
-        Ok(self.end()?.map(|end| end.ended))
+        self.end()?.map(|end| end.ended()).transpose()
     }
 
     /// Reaps and cleans up once it has ended; `None` before that.
     pub(crate) fn end(&self) -> io::Result<Option<End>> {
-        let mut end = self.shared.end.lock().unwrap_or_else(PoisonError::into_inner);
-        if end.is_none() && self.shared.leads && self.shared.pidfd.has_ended()? {
+        let Shared { pid, pidfd, berth, leads, end, .. } = &*self.shared;
+        let mut end = end.lock().unwrap_or_else(PoisonError::into_inner);
+        if end.is_some() {
+            return Ok(*end);
+        }
+        if *leads && pidfd.is_unreaped() {
             // Whoever it has left behind goes too. Before it is reaped, the number is still its own.
-            process::signal_group(self.shared.pid, SIGKILL)?;
+            // Some may not be ours to kill.
+            let _ = process::signal_group(*pid, SIGKILL);
         }
-        if end.is_none()
-            && let Some(ended) = self.shared.pidfd.reap()?
-        {
-            let berth = self.shared.berth.as_ref();
-            let progress = berth.map_or(0, Berth::progress);
-            *end = Some(End { ended, settled: berth.map(Berth::settle), progress });
-        }
+        let ended = match pidfd.reap() {
+            Ok(None) => return Ok(None),
+            Ok(Some(ended)) => Ok(ended),
+            // Somebody else has reaped it: how it ended is not to be known, but that it did.
+            Err(error) if error.raw_os_error() == Some(ECHILD) => Err(ECHILD),
+            Err(error) => return Err(error),
+        };
+        let progress = berth.as_ref().map_or(0, Berth::progress);
+        *end = Some(End { ended, settled: berth.as_ref().map(Berth::settle), progress });
         Ok(*end)
     }
 
@@ -131,7 +161,7 @@ impl Child {
     pub fn wait(&self) -> io::Result<Ended> {
         loop {
             if let Some(end) = self.wait_end(None)? {
-                return Ok(end.ended);
+                return end.ended();
             }
         }
     }
@@ -141,7 +171,7 @@ impl Child {
     /// # Errors
     /// Those of [`wait`](Child::wait).
     pub fn wait_timeout(&self, timeout: Duration) -> io::Result<Option<Ended>> {
-        Ok(self.wait_end(Some(Deadline::after(timeout)))?.map(|end| end.ended))
+        self.wait_end(Some(Deadline::after(timeout)))?.map(|end| end.ended()).transpose()
     }
 
     /// What a function has noted as done, with
@@ -198,7 +228,11 @@ impl Child {
         }
         // While this is held, nobody reaps it, and its number stays its own.
         let end = self.shared.end.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(end.is_none() && process::signal_group(self.shared.pid, signal)?)
+        // Where the kernel reaps, because SIGCHLD is ignored, the number of one that has ended may be
+        // another's.
+        let pidfd = &self.shared.pidfd;
+        let gone = end.is_some() || pidfd.has_ended()? && !pidfd.is_unreaped();
+        Ok(!gone && process::signal_group(self.shared.pid, signal)?)
     }
 }
 

@@ -9,7 +9,7 @@ use multiproc_sys::pidfd::Exit;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::child::{Child, End};
+use crate::child::Child;
 use crate::function::Target;
 use crate::outcome::{JoinError, Letter, SpawnError};
 use crate::spawn::Spawner;
@@ -87,21 +87,21 @@ impl<R: DeserializeOwned> Process<R> {
     }
 
     fn join_by(&self, deadline: Option<Deadline>) -> Result<R, JoinError> {
-        let End { ended, settled, .. } =
-            self.child.wait_end(deadline)?.ok_or(JoinError::Running)?;
+        let end = self.child.wait_end(deadline)?.ok_or(JoinError::Running)?;
         let berth = self.child.berth().expect("a function's child has a place");
-        match (settled.expect("settled when it ended"), ended.exit) {
-            (Settled::Result(letter), _) => match berth.read(letter) {
+        let settled = end.settled.expect("settled when it ended");
+        if let Settled::Result(letter) = settled {
+            return match berth.read(letter) {
                 Ok(Letter::Returned(value)) => Ok(value),
                 Ok(Letter::Panicked(panic)) => Err(JoinError::Panicked(panic)),
                 Err(error) => Err(JoinError::Result(error)),
-            },
-            (Settled::NeverReady, exit) => Err(JoinError::NeverReady(exit)),
-            (Settled::NoResult, Exit::Code(code)) => Err(JoinError::Exited(code)),
-            (Settled::NoResult, Exit::Signal { signal, core }) => {
-                Err(JoinError::Killed { signal, core })
-            }
+            };
         }
+        Err(match (settled, end.ended()?.exit) {
+            (Settled::NeverReady, exit) => JoinError::NeverReady(exit),
+            (_, Exit::Code(code)) => JoinError::Exited(code),
+            (_, Exit::Signal { signal, core }) => JoinError::Killed { signal, core },
+        })
     }
 }
 

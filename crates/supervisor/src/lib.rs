@@ -7,8 +7,9 @@
 //! | [`Board`] | what it knows of each worker, in shared memory, for who looks from outside |
 //! | `signals` | what the operator's signals ask for |
 //!
-//! A supervisor never takes a shared lock, and nothing that it reads from shared memory decides whom
-//! it signals.
+//! A supervisor takes no lock that its workers' code takes: starting a function and cleaning up after
+//! it need the segment's catalog for some microseconds, and that passes on from the dead. Nothing that
+//! it reads from shared memory decides whom it signals.
 //!
 //! ```
 //! use std::time::Duration;

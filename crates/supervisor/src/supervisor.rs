@@ -121,6 +121,13 @@ impl Remote {
         self.send(Event::StopAll);
     }
 
+    /// Says that a worker is ready, where the policy waits to be [told](core::Readiness::OnNotice).
+    /// About any but the worker's present incarnation it says nothing.
+    pub fn ready(&self, place: Place) {
+        let Place { slot, incarnation } = place;
+        self.send(Event::Ready { slot, incarnation });
+    }
+
     /// Asks for a stop at once.
     pub fn stop_now(&self) {
         self.send(Event::StopNow);

@@ -119,6 +119,14 @@ impl PidFd {
         }
     }
 
+    /// Whether the process is a child of this one that has ended and is not reaped: its number is
+    /// still its own.
+    pub fn is_unreaped(&self) -> bool {
+        use rustix::process::{WaitId, WaitIdOptions, waitid};
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        matches!(waitid(WaitId::PidFd(self.0.as_fd()), options), Ok(Some(_)))
+    }
+
     /// Takes leave of a child that has ended; `None` if it has not. Does not wait.
     ///
     /// `ECHILD` if the process is not a child of ours, was reaped before, or was reaped by the

@@ -54,55 +54,64 @@ fn census_of_a_mixed_tree_is_exact_with_any_number_of_workers() {
     }
 }
 
-/// Kills a random worker once every `interval` until the instance has ended; how many were killed.
-fn kill_workers(
-    place: &Place,
-    name: &str,
-    running: &Background,
+/// When workers are killed.
+struct Fire {
     interval: Duration,
-    random: &mut Random,
-) -> u64 {
-    let mut kills = 0;
-    while !running.has_ended() {
-        let next = Instant::now() + interval;
-        let mut pids: Vec<u32> =
-            place.workers(name).into_iter().filter_map(|worker| worker.pid).collect();
-        if !pids.is_empty() {
-            let chosen = pids.swap_remove(random.below(pids.len() as u64) as usize);
-            kills += u64::from(place.signal(chosen, SIGKILL));
-        }
-        thread::sleep(next.saturating_duration_since(Instant::now()));
-    }
-    kills
+    /// After so many kills an instance is left alone, so that it gets done on however slow a machine.
+    kills_max: u64,
+    random: Random,
 }
 
-/// Counts a tree so often that it takes a while on this machine, in whatever build, while workers
-/// are killed.
-fn check_census_under_fire(place: &Place, interval: Duration, workers: &[u32], mut random: Random) {
+impl Fire {
+    /// Kills a random worker again and again; how many were killed.
+    fn at(&mut self, place: &Place, name: &str, running: &Background) -> u64 {
+        let mut kills = 0;
+        while !running.has_ended() && kills < self.kills_max {
+            let next = Instant::now() + self.interval;
+            let mut pids: Vec<u32> =
+                place.workers(name).into_iter().filter_map(|worker| worker.pid).collect();
+            if !pids.is_empty() {
+                let chosen = pids.swap_remove(self.random.below(pids.len() as u64) as usize);
+                kills += u64::from(place.signal(chosen, SIGKILL));
+            }
+            thread::sleep(next.saturating_duration_since(Instant::now()));
+        }
+        kills
+    }
+}
+
+/// Counts a tree, with each number of workers, so often that it takes a while on this machine in
+/// whatever build, while workers are killed.
+fn check_census_under_fire(place: &Place, mut fire: Fire, workers: &[u32]) {
     let name = place.name("killed");
     let undisturbed = place.json(&census(&name, 4, &[place.files()]));
-    let times = (2.0 / undisturbed["seconds"].as_f64().unwrap()).ceil().clamp(1.0, 500.0) as usize;
+    let times = (1.5 / undisturbed["seconds"].as_f64().unwrap()).ceil().clamp(1.0, 500.0) as usize;
     let expected = Counted::below(&[place.files()]).times(times as u64);
-    for &workers in workers {
-        let roots = vec![place.files(); times];
-        let running = place.start(&census(&name, workers, &roots));
-        let kills = kill_workers(place, &name, &running, interval, &mut random);
+    let (mut kills, mut restarts) = (0, 0);
+    for round in 0.. {
+        // On a busy machine a run may be over before we have seen a worker. Not every time.
+        if round >= workers.len() && kills >= 10 {
+            break;
+        }
+        assert!(round < 20, "only {kills} workers were killed");
+        let workers = workers[round % workers.len()];
+        let running = place.start(&census(&name, workers, &vec![place.files(); times]));
+        let killed = fire.at(place, &name, &running);
         let finished = running.expect(0);
         let report = report(&finished.stdout);
-        let restarts = report["restarts"].as_u64().unwrap();
+        let restarted = report["restarts"].as_u64().unwrap();
         support::say(&format!(
-            "{workers} workers, {times} times: {kills} killed, {restarts} restarts, {} s",
+            "{workers} workers, {times} times: {killed} killed, {restarted} restarts, {} s",
             report["seconds"]
         ));
         assert_eq!(Counted::read(&report).numbers(), expected, "{workers} workers: {finished:#?}");
         assert_eq!(unreadable(&report), []);
-        // Nobody died but those we killed, and not all of these needed to be replaced.
-        assert!(
-            kills >= 5 && (1..=kills).contains(&restarts),
-            "{kills} kills, {restarts} restarts"
-        );
+        // Nobody died but those we killed; not all of these needed to be replaced.
+        assert!(restarted <= killed, "{killed} killed, {restarted} restarts: {finished:#?}");
+        (kills, restarts) = (kills + killed, restarts + restarted);
         place.assert_nothing_left(&name);
     }
+    assert!(restarts > 0, "{kills} kills, and no restart");
 }
 
 #[test]
@@ -111,7 +120,8 @@ fn census_whose_workers_are_killed_all_the_time_is_exact() {
     let place = Place::new();
     let mut random = Random::seeded();
     plant(&place.files(), 1500, &mut random);
-    check_census_under_fire(&place, Duration::from_millis(20), &[2, 4, 16], random);
+    let fire = Fire { interval: Duration::from_millis(20), kills_max: 75, random };
+    check_census_under_fire(&place, fire, &[2, 4, 16]);
 }
 
 #[test]
@@ -121,7 +131,8 @@ fn census_of_large_files_whose_workers_are_killed_is_exact() {
     let mut random = Random::seeded();
     plant_large(&place.files(), &mut random);
     // An unoptimised worker takes a while for a piece, and is to get some done.
-    check_census_under_fire(&place, Duration::from_millis(150), &[4], random);
+    let fire = Fire { interval: Duration::from_millis(100), kills_max: 20, random };
+    check_census_under_fire(&place, fire, &[4]);
 }
 
 /// Counts the files of a place with one worker, which is stopped before it comes to any of them,
@@ -408,10 +419,11 @@ fn real_tree_whose_workers_are_killed_all_the_time_is_exact() {
     };
     let place = Place::new();
     let name = place.name("real");
-    let mut random = Random::seeded();
+    let random = Random::seeded();
+    let mut fire = Fire { interval: Duration::from_millis(20), kills_max: u64::MAX, random };
     let expected = Counted::below(&[tree.clone().into()]);
     let running = place.start(&census(&name, 4, &[tree.into()]));
-    let kills = kill_workers(&place, &name, &running, Duration::from_millis(20), &mut random);
+    let kills = fire.at(&place, &name, &running);
     let finished = running.expect(0);
     let report = report(&finished.stdout);
     support::say(&format!("{kills} killed, {} files, {} s", report["files"], report["seconds"]));

@@ -71,7 +71,8 @@ fn supervisor_killed_at_any_moment_leaves_a_name_that_works() {
         place.wait_until_deserted();
         // Looking never fails for a wrong reason: there is something, or there is nothing yet.
         let status = place.run(&words!["status", "--name", &name]);
-        assert!(matches!(status.status.code(), Some(0 | 1 | 4)), "{status:#?}");
+        let half_made = status.stderr.contains("half made");
+        assert!(matches!(status.status.code(), Some(0 | 4)) || half_made, "{status:#?}");
     }
     assert_eq!(Counted::read(&place.json(&run)), Counted::below(&[place.files()]));
     place.assert_nothing_left(&name);
@@ -125,8 +126,10 @@ fn name_with_a_survivor_is_refused_until_it_is_gone() {
     let name = place.name("survivor");
     let escaped = place.files().join("escaped");
     // It leaves the group, and the kernel's wish to die with a parent is not inherited.
-    let script =
-        format!("setsid sh -c 'echo $$ > {}; exec sleep 1000' & wait", shell_inner(&escaped));
+    let script = format!(
+        "setsid sh -c 'echo $$ > {}; exec sleep 1000' & wait",
+        shell(&escaped).replace('\'', "\"")
+    );
     let running = start_shell(&place, &name, &script);
     let survivor: u32 = eventually_written(&escaped).trim().parse().unwrap();
     running.kill();
@@ -136,6 +139,7 @@ fn name_with_a_survivor_is_refused_until_it_is_gone() {
     let refused = place.expect(75, &words!["run", "--name", &name, "--", "true"]);
     assert!(begun.elapsed() >= Duration::from_secs(2), "it did not wait for the survivor");
     assert!(refused.stderr.contains(&name) && refused.stderr.contains("alive"), "{refused:#?}");
+    assert!(refused.stderr.contains(&format!("({survivor})")), "{refused:#?}");
     assert!(is_running(survivor), "the survivor is the operator's to end");
     // Refused, it has not taken away what the dead one has left.
     place.expect(0, &words!["status", "--name", &name]);
@@ -144,28 +148,6 @@ fn name_with_a_survivor_is_refused_until_it_is_gone() {
     place.wait_until_deserted();
     place.expect(0, &words!["run", "--name", &name, "-n", "1", "--", "true"]);
     place.assert_nothing_left(&name);
-}
-
-/// A path within a shell's string within a shell's string.
-fn shell_inner(path: &std::path::Path) -> String {
-    shell(path).replace('\'', "\"")
-}
-
-#[test]
-fn survivor_is_named_when_its_name_is_refused() {
-    let _guard = support::guard();
-    let place = Place::new();
-    let name = place.name("named");
-    let escaped = place.files().join("escaped");
-    let script =
-        format!("setsid sh -c 'echo $$ > {}; exec sleep 1000' & wait", shell_inner(&escaped));
-    let running = start_shell(&place, &name, &script);
-    let survivor: u32 = eventually_written(&escaped).trim().parse().unwrap();
-    running.kill();
-    let refused = place.expect(75, &words!["run", "--name", &name, "--", "true"]);
-    assert!(place.signal(survivor, SIGKILL));
-    place.expect(0, &words!["run", "--name", &name, "-n", "1", "--", "true"]);
-    assert!(refused.stderr.contains(&survivor.to_string()), "{refused:#?}");
 }
 
 #[test]
@@ -403,7 +385,7 @@ fn worker_is_given_no_input_no_descriptor_and_no_signal_disposition() {
     let out = place.files().join("out");
     let script = format!(
         "exec > {}; readlink /proc/self/fd/0; grep -E '^Sig(Blk|Ign)' /proc/self/status; \
-         for fd in /proc/$$/fd/*; do readlink $fd; done",
+         for fd in /proc/$$/fd/*; do readlink $fd; done; exit 0",
         shell(&out)
     );
     place.expect(0, &words!["run", "--name", &name, "-n", "1", "--", "sh", "-c", script]);

@@ -50,15 +50,15 @@ pub(crate) fn each_of_block(
 ) {
     let block: &RawBlock = segment.raw(offset);
     let names = u64::from(block.carried.load(Acquire));
-    if let Some(buffer) = ObjectId::unpack(block.buffer.load(Relaxed)) {
-        visit(buffer);
-    }
+    let mut visit = |word: u64| {
+        // Of a name that no program of ours wrote, nothing follows.
+        ObjectId::unpack(word).filter(|id| id.index < segment.geometry().objects).map(&mut *visit);
+    };
+    visit(block.buffer.load(Relaxed));
     let (payload, room) = payload(segment, block_bytes, offset, block);
     for place in 0..names.min(room / 8) {
         let word: &AtomicU64 = segment.raw(payload + place * 8);
-        if let Some(id) = ObjectId::unpack(word.load(Relaxed)) {
-            visit(id);
-        }
+        visit(word.load(Relaxed));
     }
 }
 

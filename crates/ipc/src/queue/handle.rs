@@ -233,6 +233,19 @@ impl<T> Queue<T> {
     }
 }
 
+/// A received message that is released in any case: also when it cannot be read, or reading it
+/// panics.
+struct Block<'a> {
+    ring: RawRing<'a>,
+    block: u32,
+}
+
+impl Drop for Block<'_> {
+    fn drop(&mut self) {
+        self.ring.release(self.block);
+    }
+}
+
 /// How long an operation may take.
 #[derive(Clone, Copy)]
 pub(super) enum Wait {
@@ -344,10 +357,8 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     }
 
     fn recv_by(&self, wait: Wait) -> Result<T, RecvError> {
-        let block = self.take(Role::Held, wait)?;
-        let value = self.read(block);
-        self.ring().release(block);
-        Ok(value?)
+        let block = Block { ring: self.ring(), block: self.take(Role::Held, wait)? };
+        Ok(self.read(block.block)?)
     }
 
     /// Receives the value at the front as a [`Lease`]: it comes back to the queue unless the lease
@@ -379,14 +390,11 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     }
 
     fn lease_by(&self, wait: Wait) -> Result<Lease<T>, RecvError> {
-        let block = self.take(Role::Leased, wait)?;
-        match self.read(block) {
-            Ok(value) => Ok(Lease::new(self.object.clone(), block, value)),
-            Err(error) => {
-                self.ring().release(block);
-                Err(error.into())
-            }
-        }
+        let block = Block { ring: self.ring(), block: self.take(Role::Leased, wait)? };
+        let value = self.read(block.block)?;
+        // The lease releases it from now on.
+        let block = std::mem::ManuallyDrop::new(block);
+        Ok(Lease::new(self.object.clone(), block.block, value))
     }
 
     fn read(&self, block: u32) -> Result<T, Error> {

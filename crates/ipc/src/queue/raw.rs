@@ -11,7 +11,7 @@
 //! # Shared layout
 //!
 //! ```text
-//! RawQueue   flags, more blocks [16] | tail | head | not_empty | not_full | idle   512 B
+//! RawQueue   flags, more blocks [17] | tail | head | not_empty | not_full | idle   512 B
 //! cells      capacity × 64 B                                                    see `cell`
 //! blocks     first_blocks × (64 B + payload)                                    see `block`
 //! ```
@@ -68,7 +68,7 @@ use crate::segment::{Object, Segment};
 use crate::sync::wait::EventCount;
 
 /// The most objects of further blocks.
-const CHUNKS: usize = 16;
+const CHUNKS: usize = 17;
 /// Blocks that a queue has from the start, at most.
 const FIRST_BLOCKS: u32 = 64;
 const CELL: u64 = 64;
@@ -549,7 +549,11 @@ impl<'a> RawRing<'a> {
 
     /// Whether a message is leased, or waits to be received again.
     pub(crate) fn has_leases(&self) -> bool {
-        self.each_block().any(|(_, block)| matches!(block.own().role, Role::Leased | Role::Retry))
+        // Cells before blocks: a block is leased before it leaves the cell.
+        self.cells().any(|place| Cell::unpack(place.load(SeqCst)).state == State::Lease)
+            || self
+                .each_block()
+                .any(|(_, block)| matches!(block.own().role, Role::Leased | Role::Retry))
     }
 
     /// Whether no message waits, and none is leased: everything that was sent is done.
@@ -590,9 +594,15 @@ impl<'a> RawRing<'a> {
 
     /// Whether others had a handle once, and nobody has or can get one any more.
     pub(crate) fn is_disconnected(&self) -> bool {
+        let alone = || {
+            !self.segment.others_attached(self.id.index)
+                && !carried::is_carried(self.segment, self.id)
+        };
+        // Who attaches or detaches holds the catalog: while it is ours, no handle passes from a
+        // message to a process between the two looks.
         self.words.shared.load(SeqCst) != 0
-            && !self.segment.others_attached(self.id.index)
-            && !carried::is_carried(self.segment, self.id)
+            && alone()
+            && self.segment.catalog().is_ok_and(|_held| alone())
     }
 
     /// Puts right what `dead` left behind. `is_done` tells whether the message of a block, under

@@ -20,7 +20,7 @@
 //! - I2 The extents of entries that are not free never overlap.
 //! - I3 An object is live while a participant is attached to it, or a message that somebody can
 //!   still receive carries it, or it is a part of a queue that is live. Whoever removes such a
-//!   reference collects afterwards.
+//!   reference collects afterwards, and wakes who waits at a queue for the last of them to go.
 //! - I4 A handle names index and generation; the generation changes when the entry is freed.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
@@ -175,6 +175,18 @@ impl Spec {
             && entry.bytes == self.bytes
     }
 
+    /// The entry of the object that this asks for, at `offset`.
+    pub(crate) fn at(&self, offset: u64) -> Entry {
+        Entry {
+            kind: Some(self.kind),
+            element: self.element,
+            element_bytes: self.element_bytes,
+            count: self.count,
+            offset,
+            bytes: self.bytes,
+        }
+    }
+
     /// An object whose elements only its own kind understands.
     pub(crate) fn opaque(kind: Kind, bytes: u64, count: u64) -> Spec {
         Spec { kind, element: Element::Opaque, element_bytes: 0, count, bytes }
@@ -315,7 +327,7 @@ pub(crate) fn find_gap(
     for (offset, len) in extents.iter().copied().chain([(end, 0)]) {
         let from = free_from.checked_next_multiple_of(alignment(bytes));
         if let Some(from) = from
-            && from.checked_add(bytes).is_some_and(|until| until <= offset)
+            && from.checked_add(bytes).is_some_and(|until| until <= offset.min(end))
         {
             return Ok(from);
         }
@@ -347,6 +359,7 @@ mod tests {
     fn find_gap_with_insane_extents_does_not_overflow() {
         assert!(find_gap(&mut [(u64::MAX - 1, u64::MAX)], 0, 8192, 128).is_ok());
         assert!(find_gap(&mut [(0, u64::MAX)], 0, 8192, 128).is_err());
+        assert!(find_gap(&mut [(0, 8192), (1 << 60, 1)], 0, 8192, 128).is_err(), "beyond the end");
     }
 
     #[test]

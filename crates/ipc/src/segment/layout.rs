@@ -144,8 +144,8 @@ pub(crate) struct Header {
     pub(crate) objects_high: AtomicU32,
     /// Participants whose death was cleaned up after, ever.
     pub(crate) deaths: AtomicU64,
+    /// For making, reaching and dropping objects, and for recovery.
     pub(crate) catalog_lock: RawMutex,
-    pub(crate) recovery_lock: RawMutex,
 }
 
 // SAFETY: atomics and `RawMutex`, which is one.

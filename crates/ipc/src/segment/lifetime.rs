@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
 use multiproc_sys::clock::Deadline;
 
@@ -18,7 +19,7 @@ use crate::value;
 
 /// How long the catalog's lock is waited for. Its holders are done in microseconds unless they are
 /// stopped; a dead one is recovered from at once.
-const CATALOG_PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+pub(super) const CATALOG_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The catalog's lock, held.
 pub(crate) struct Catalog<'a> {
@@ -92,11 +93,16 @@ impl Drop for Object {
 impl Segment {
     /// Takes the catalog's lock, from the dead if need be.
     pub(crate) fn catalog(&self) -> Result<Catalog<'_>, Error> {
+        self.catalog_within(CATALOG_PATIENCE)
+    }
+
+    /// As [`catalog`](Segment::catalog), for who cannot wait that long for a stopped process.
+    pub(crate) fn catalog_within(&self, patience: Duration) -> Result<Catalog<'_>, Error> {
         let lock = &self.header().catalog_lock;
-        let deadline = Some(Deadline::after(CATALOG_PATIENCE));
-        let taken = lock.lock(self.slot(), deadline, |owner| {
-            if self.is_dead(owner) {
-                lock.recover(owner);
+        let deadline = Some(Deadline::after(patience));
+        let taken = lock.lock(self.slot(), deadline, |tenure| {
+            if self.is_dead(tenure.owner) {
+                lock.end(tenure);
             }
         });
         match taken {
@@ -117,8 +123,9 @@ impl Segment {
         spec: Spec,
         prepare: impl FnOnce(&Object),
     ) -> Result<Arc<Object>, Error> {
-        let id = self.allocate(&spec)?;
-        let entry = self.entry(id.index).read();
+        let (id, offset) = self.allocate(&spec)?;
+        // Not read again from the entry, which others might have scribbled over.
+        let entry = spec.at(offset);
         if let Err(error) = self.memory().commit_zeroed(entry.offset, entry.bytes) {
             let _catalog = self.catalog()?;
             self.entry(id.index).set_state(id.generation.wrapping_add(1), Phase::Free);
@@ -128,6 +135,7 @@ impl Segment {
         prepare(&object);
         let mut objects = self.objects();
         self.set_mark(self.slot(), Mark::Touched, id.index);
+        // The marks before the state: a collection that finds the object live finds it marked.
         // DEATH: a mark on an entry that is still being built; the sweep clears both.
         self.set_mark(self.slot(), Mark::Attached, id.index);
         self.entry(id.index).set_state(id.generation, Phase::Live);
@@ -136,7 +144,7 @@ impl Segment {
     }
 
     /// Covers free space with a new entry.
-    fn allocate(&self, spec: &Spec) -> Result<ObjectId, Error> {
+    fn allocate(&self, spec: &Spec) -> Result<(ObjectId, u64), Error> {
         let geometry = self.geometry();
         // The only allocation of memory, before the lock is taken.
         let mut extents = Vec::with_capacity(geometry.objects as usize);
@@ -173,7 +181,7 @@ impl Segment {
         // DEATH: until this store the entry is free, whatever it says besides.
         raw.set_state(generation, Phase::Building(self.slot()));
         self.header().objects_high.fetch_max(index + 1, SeqCst);
-        Ok(ObjectId { index, generation })
+        Ok((ObjectId { index, generation }, offset))
     }
 
     /// Reaches the object that a handle names, if it is live and `fits`; `prepare` makes it ready for
@@ -298,9 +306,31 @@ impl Segment {
                 }
             });
         }
+        let mut queues = false;
         for index in entries.filter(|index| !reached[*index as usize]) {
-            if let (generation, Phase::Live) = self.entry(index).state() {
+            // One that has become live since the marks were read was marked before that: so first the
+            // state, then the marks again.
+            if let (generation, Phase::Live) = self.entry(index).state()
+                && !self.slots().any(|slot| self.is_marked(slot, Mark::Attached, index))
+            {
+                queues |= self.entry(index).read().kind == Some(Kind::Queue);
                 self.destroy(index, generation);
+            }
+        }
+        if queues {
+            // Messages in it may have been the last that carried another queue.
+            self.wake_queues();
+        }
+    }
+
+    /// Wakes everybody who waits at a queue: for what they wait may never come any more.
+    pub(crate) fn wake_queues(&self) {
+        for index in self.entries() {
+            let raw = self.entry(index);
+            let (generation, phase) = raw.state();
+            let entry = raw.read();
+            if phase == Phase::Live && entry.kind == Some(Kind::Queue) {
+                carried::wake_all(self, ObjectId { index, generation }, &entry);
             }
         }
     }

@@ -13,13 +13,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::ptr::NonNull;
 
 use multiproc_sys::poll::Bell;
-use multiproc_sys::{host, memory};
+use multiproc_sys::{host, lock, memory};
 use shared_memory::{Shmem, ShmemConf, ShmemError};
 
 use super::layout::PAGE;
@@ -29,7 +29,6 @@ use crate::error::Error;
 pub(crate) struct Named {
     mapping: Shmem,
     file: File,
-    name: String,
 }
 
 // SAFETY: `Shmem` is a mapping and a descriptor; it is only asked for its address and length, and
@@ -64,7 +63,7 @@ impl Named {
         let file = open_file(name, true).inspect_err(|_| {
             let _ = unlink(name);
         })?;
-        Ok(Named { mapping, file, name: name.into() })
+        Ok(Named { mapping, file })
     }
 
     pub(crate) fn open(name: &str) -> Result<Named, Error> {
@@ -78,18 +77,27 @@ impl Named {
             .open()
             .map_err(|error| translate(error, name))?;
         mapping.set_owner(false);
-        Ok(Named { mapping, file, name: name.into() })
+        // Two openings by name: were they the same file?
+        if !lock::is_still_at(&file, &path(name)) {
+            return Err(Error::Missing(name.into()));
+        }
+        Ok(Named { mapping, file })
+    }
+
+    /// The file itself, whatever has become of its name.
+    fn own_path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
     }
 
     /// Rings the bells of those who listen for newcomers.
     pub(crate) fn ring(&self) {
-        // Without its name nobody can come, and nobody has to be told.
-        let _ = open_file(&self.name, false);
+        // Nobody who listens could be told otherwise; they look by themselves when they are stuck.
+        let _ = File::open(self.own_path());
     }
 
-    /// Listens for newcomers: whoever opens the file.
-    pub(crate) fn bell(&self) -> Result<Bell, Error> {
-        Bell::at(&path(&self.name)).map_err(Error::system("listening for newcomers"))
+    /// Listens for newcomers: whoever opens the file. `None` if the user has no more bells to be had.
+    pub(crate) fn bell(&self) -> Option<Bell> {
+        Bell::at(&self.own_path()).ok()
     }
 
     pub(crate) fn start(&self) -> NonNull<u8> {

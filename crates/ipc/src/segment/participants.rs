@@ -20,7 +20,8 @@
 //! # Invariants
 //!
 //! - I1 The word that claims a slot names the process: no slot is ever claimed anonymously.
-//! - I2 A slot is free again only when nothing in the segment names it; its tag needs no generation.
+//! - I2 A slot is free again only when nothing in the segment names it: for who holds the catalog, its
+//!   tag needs no generation. Who acts without the catalog compares the whole state.
 //! - I3 `touched` is set before the first operation on an object and cleared only by the sweep, or
 //!   when the object is gone: until then the slot may have a share in it.
 //!
@@ -184,19 +185,20 @@ impl RawParticipant {
         self.change(joining, alive).then_some(alive)
     }
 
-    /// Fences off a participant that is proven dead, or leaves: only one caller succeeds.
+    /// Fences off a participant that was in the state `seen` and is proven dead, or leaves.
     pub(crate) fn bury(&self, seen: State) -> bool {
         seen.phase != Phase::Free && self.change(seen, seen.to(Phase::Dead, seen.pid))
     }
 
     /// Takes the place of a participant that is proven dead, to clean up after it.
-    pub(crate) fn take_over(&self, dead: State, pid: u32, identity: u64) -> bool {
-        // DEATH: known by its pid alone, as any that joins.
-        let taken = self.change(dead, dead.to(Phase::Joining, pid));
-        if taken {
-            self.identity.store(identity, Release);
+    pub(crate) fn take_over(&self, dead: State, pid: u32, identity: u64) -> Option<State> {
+        let taken = dead.to(Phase::Joining, pid);
+        // DEATH: known by its pid alone, as any that joins; what the dead one held is now ours.
+        if !self.change(dead, taken) {
+            return None;
         }
-        taken
+        self.identity.store(identity, Release);
+        Some(taken)
     }
 
     /// Frees the slot after the sweep.
@@ -224,24 +226,31 @@ impl RawParticipant {
 
     /// Whether the process in this slot can never run again. Doubt is life.
     pub(crate) fn is_dead(&self) -> bool {
+        self.proven_dead().is_some()
+    }
+
+    /// The state in which the slot's process can never run again. Whoever acts on it changes the slot
+    /// from this very state, so that nothing happens to who has come to have the slot since.
+    pub(crate) fn proven_dead(&self) -> Option<State> {
         let state = self.state();
-        match state.phase {
+        let dead = match state.phase {
             Phase::Free => false,
             // One who leaves is `Dead` while it cleans up after itself, and alive.
             Phase::Reserved | Phase::Joining | Phase::Alive | Phase::Dead => {
-                let dead = process_is_dead(state, self.identity());
-                // The slot may have changed hands while we looked: then this proves nothing.
-                dead && self.state() == state
+                // The identity may be that of who has come to have the slot since.
+                process_is_dead(state, self.identity()) && self.state() == state
             }
-        }
+        };
+        dead.then_some(state)
     }
 }
 
 /// Whether the process named by a state word and an identity has ended, zombies included.
 fn process_is_dead(state: State, identity: u64) -> bool {
-    const NO_SUCH_PROCESS: i32 = 3;
+    // ESRCH; or ENOENT, or EINVAL, when the number has gone to a thread of somebody else's.
+    const NO_SUCH_PROCESS: [i32; 3] = [3, 2, 22];
     match PidFd::open(state.pid) {
-        Err(error) => error.raw_os_error() == Some(NO_SUCH_PROCESS),
+        Err(error) => error.raw_os_error().is_some_and(|code| NO_SUCH_PROCESS.contains(&code)),
         Ok(process) => {
             let ended = process.has_ended().unwrap_or(false);
             // In `Joining` the identity may not be written yet; the pid has to do.

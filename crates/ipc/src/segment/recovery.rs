@@ -13,39 +13,51 @@
 //! 2. What its tallies say about the last task of each is read, before anything changes.
 //! 3. Locks and queues; then counters and tallies, whose lanes are cleared.
 //! 4. It is attached to nothing any more.
-//! 5. Everybody who waits at an object that it touched is woken: after 4, so that who waits for the
-//!    last of the others to leave sees it gone; before 6, so that a sweep that dies in between is
-//!    done again.
+//! 5. Everybody who waits at an object that it touched is woken: before 6, so that a sweep that dies
+//!    in between is done again.
 //! 6. It has touched nothing any more; objects it was building or destroying are freed; what nobody
 //!    reaches is collected.
-//! 7. The slot is free; one who leaves lets go of the catalog before.
+//! 7. Everybody who waits at any queue is woken: what the dead one held may have been the last that
+//!    carried a handle of a queue it never touched. A sweep that dies before is done again.
+//! 8. The slot is free; one who leaves lets go of the catalog before.
 
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use super::catalog::{Kind, ObjectId, Phase};
-use super::lifetime::Catalog;
-use super::participants::{Mark, Phase as Life, Slot};
+use super::lifetime::{CATALOG_PATIENCE, Catalog};
+use super::participants::{Mark, Phase as Life, Slot, State};
 use super::{Segment, catalog};
 use crate::error::Error;
 use crate::queue::raw::RawRing;
 use crate::sync::{barrier, condvar, event, mutex, once, reentrant, rwlock, semaphore};
 use crate::value::{self, tally};
 
+/// How long one who waits for somebody else waits for the catalog, at a time: long enough to take
+/// it from the dead.
+const SUSPECT_PATIENCE: Duration = Duration::from_millis(20);
+
 impl Segment {
     /// Whether a participant can never run again.
     pub(crate) fn is_dead(&self, slot: Slot) -> bool {
-        if slot.index() >= self.geometry().participants {
-            return false;
-        }
-        let fenced = self.inner.fenced.load(Relaxed) >> slot.index().min(63) & 1 != 0;
-        let participant = self.participant(slot);
-        fenced && participant.state().phase != Life::Free || participant.is_dead()
+        // Nobody can be in a slot that does not exist.
+        slot.index() >= self.geometry().participants || self.proven_dead(slot).is_some()
     }
 
-    /// Finds out whether a participant that others wait for is dead, and recovers if so.
+    /// The state in which a participant is proven dead.
+    fn proven_dead(&self, slot: Slot) -> Option<State> {
+        let participant = self.participant(slot);
+        if self.inner.fenced.load(Relaxed) >> slot.index().min(63) & 1 != 0 {
+            return Some(participant.state()).filter(|state| state.phase != Life::Free);
+        }
+        participant.proven_dead()
+    }
+
+    /// Finds out whether a participant that others wait for is dead, and recovers if so. Who waits
+    /// has a deadline of its own: if a stopped process holds the catalog, this is tried again later.
     pub(crate) fn suspect(&self, slot: Slot) {
         if slot != self.slot() && self.is_dead(slot) {
-            self.recover();
+            self.recover_within(SUSPECT_PATIENCE);
         }
     }
 
@@ -54,31 +66,36 @@ impl Segment {
     /// The library does this by itself, in the process that started the dead one or that stands
     /// behind it. Blocks while another process does the same.
     pub fn recover(&self) -> usize {
-        let dead = || self.slots().filter(|slot| *slot != self.slot() && self.is_dead(*slot));
-        if dead().next().is_none() {
+        self.recover_within(CATALOG_PATIENCE)
+    }
+
+    fn recover_within(&self, patience: Duration) -> usize {
+        let others = || self.slots().filter(|slot| *slot != self.slot());
+        if !others().any(|slot| self.is_dead(slot)) {
             return 0;
         }
         // Stopped in the catalog: who holds it must go on, or die, before anybody can recover.
-        let Ok(catalog) = self.catalog() else {
+        let Ok(catalog) = self.catalog_within(patience) else {
             return 0;
         };
-        let swept = dead().filter(|slot| self.sweep(&catalog, *slot));
-        swept.inspect(|slot| self.participant(*slot).release()).count()
+        let dead = others().filter_map(|slot| Some((slot, self.proven_dead(slot)?)));
+        let swept = dead.filter(|(slot, state)| self.sweep(&catalog, *slot, *state));
+        swept.inspect(|(slot, _)| self.participant(*slot).release()).count()
     }
 
     /// Frees the slot of a participant that is dead, for a process that has none of its own yet: it
     /// takes the dead one's place, and cleans up after it from there.
     pub(super) fn inherit(&self, pid: u32, identity: u64) {
-        let mut corpses = self.slots().filter(|slot| self.is_dead(*slot));
-        let taken = corpses.find(|slot| {
-            let participant = self.participant(*slot);
-            participant.take_over(participant.state(), pid, identity)
+        let taken = self.slots().find_map(|slot| {
+            let dead = self.proven_dead(slot)?;
+            Some((slot, self.participant(slot).take_over(dead, pid, identity)?))
         });
-        if let Some(slot) = taken {
+        if let Some((slot, state)) = taken {
             let heir = self.seen_from(slot);
             // The dead one's: its word names our slot, and nobody would suspect us.
+            // DEATH: as if we had not come; the next heir does it.
             heir.header().catalog_lock.recover(slot);
-            sweep_own_slot(&heir);
+            sweep_own_slot(&heir, state);
         }
     }
 
@@ -88,24 +105,31 @@ impl Segment {
         multiproc_sys::memory::is_mapped_in(self.file(), pid).is_ok_and(|mapped| !mapped)
     }
 
-    /// Cleans up after a reservation that no child took up, or whose child is known to be dead.
-    pub(crate) fn release_place(&self, place: super::Place) -> Result<(), Error> {
+    /// Cleans up after a reservation that no child took up, or after the process `child` that did and
+    /// is known to be dead, or to have left.
+    pub(crate) fn release_place(&self, place: super::Place, child: u32) -> Result<(), Error> {
         let slot = Slot::new(place.slot as u16);
         let catalog = self.catalog()?;
-        if self.participant(slot).state().generation == place.generation
-            && self.sweep(&catalog, slot)
-        {
+        let state = self.participant(slot).state();
+        // If another process has taken the dead one's place meanwhile, that cleans up after it.
+        let ours = state.generation == place.generation
+            && (state.pid == child || state.phase == Life::Reserved);
+        if ours && self.sweep(&catalog, slot, state) {
             self.participant(slot).release();
         }
         Ok(())
     }
 
-    /// The sweep. Under the catalog's lock, for a slot whose process is dead or leaves; the slot is
-    /// then to be released.
-    fn sweep(&self, catalog: &Catalog<'_>, dead: Slot) -> bool {
+    /// The sweep. Under the catalog's lock, for a slot whose process was proven dead in `state`, or
+    /// leaves; the slot is then to be released. False if the slot is in another state by now.
+    fn sweep(&self, catalog: &Catalog<'_>, dead: Slot, state: State) -> bool {
         let participant = self.participant(dead);
-        let state = participant.state();
-        if state.phase == Life::Free || state.phase != Life::Dead && !participant.bury(state) {
+        let buried = match state.phase {
+            Life::Free => false,
+            Life::Dead => participant.state() == state,
+            Life::Reserved | Life::Joining | Life::Alive => participant.bury(state),
+        };
+        if !buried {
             return false;
         }
         let touched: Vec<u32> =
@@ -142,6 +166,7 @@ impl Segment {
             }
         }
         self.collect(catalog);
+        self.wake_queues();
         self.header().deaths.fetch_add(1, Relaxed);
         true
     }
@@ -224,15 +249,16 @@ impl Segment {
 
 /// Leaves the segment: what a death would leave to others, this process does for itself.
 pub(crate) fn leave(segment: &Segment, generation: u32) {
-    if segment.participant(segment.slot()).state().generation == generation {
-        sweep_own_slot(segment);
+    let state = segment.participant(segment.slot()).state();
+    if state.generation == generation {
+        sweep_own_slot(segment, state);
     }
 }
 
 /// Sweeps the slot that this process has itself, and frees it.
-fn sweep_own_slot(segment: &Segment) {
+fn sweep_own_slot(segment: &Segment, state: State) {
     let me = segment.slot();
-    let swept = segment.catalog().is_ok_and(|catalog| segment.sweep(&catalog, me));
+    let swept = segment.catalog().is_ok_and(|catalog| segment.sweep(&catalog, me, state));
     // Only now that the catalog's lock no longer names the slot: nobody would take it from a free
     // one.
     // DEATH: the slot is dead, not free, and swept again.

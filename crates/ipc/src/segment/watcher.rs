@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +26,9 @@ use crate::error::Error;
 /// When to try again to recover while a stopped process holds the catalog.
 const RETRY: Duration = Duration::from_millis(100);
 
+/// What the thread is called.
+const THREAD: &str = "multiproc-watch";
+
 type Job = Box<dyn FnOnce() + Send>;
 
 enum Request {
@@ -39,6 +43,8 @@ struct Watched {
     /// Rings when somebody may have joined. An anonymous segment has none: who joins it is a
     /// descendant, and its parent watches over it; when that dies, everybody looks who is there.
     bell: Option<Bell>,
+    /// Whether to look now and then instead, because there was no bell to be had.
+    looks: bool,
 }
 
 struct Inbox {
@@ -57,7 +63,7 @@ fn inbox() -> Result<&'static Arc<Inbox>, Error> {
     let started = || -> io::Result<Arc<Inbox>> {
         let inbox = Arc::new(Inbox { requests: Mutex::new(Vec::new()), notice: Notice::new()? });
         let watcher = Watcher::new(inbox.clone());
-        let thread = std::thread::Builder::new().name("multiproc-watch".into());
+        let thread = std::thread::Builder::new().name(THREAD.into());
         signals::blocked(|| thread.spawn(move || watcher.run()))?;
         Ok(inbox)
     };
@@ -75,10 +81,11 @@ fn request(request: Request) -> Result<(), Error> {
 /// Watches over the participants of a segment from now on.
 pub(super) fn watch_segment(segment: &Segment) -> Result<(), Error> {
     let bell = match segment.memory() {
-        Memory::Named(named) => Some(named.bell()?),
+        Memory::Named(named) => named.bell(),
         Memory::Anonymous { .. } => None,
     };
-    request(Request::Watch(Watched { segment: segment.downgrade(), bell }))
+    let looks = bell.is_none() && matches!(segment.memory(), Memory::Named(_));
+    request(Request::Watch(Watched { segment: segment.downgrade(), bell, looks }))
 }
 
 /// Runs `job` on the watcher's thread and returns what it returns. Blocks until it has run.
@@ -86,6 +93,9 @@ pub(super) fn watch_segment(segment: &Segment) -> Result<(), Error> {
 /// # Errors
 /// When the thread cannot be started.
 pub(crate) fn run<R: Send + 'static>(job: impl FnOnce() -> R + Send + 'static) -> Result<R, Error> {
+    if std::thread::current().name() == Some(THREAD) {
+        return Ok(job());
+    }
     let (result, ran) = std::sync::mpsc::sync_channel(1);
     request(Request::Run(Box::new(move || {
         let _ = result.send(job());
@@ -138,7 +148,10 @@ impl Watcher {
                 let (_, job) = self.awaited.swap_remove(place);
                 guarded(job);
             }
-            retry = (!self.recover()).then(|| Deadline::after(RETRY));
+            // A panic would end the thread, and with it every child.
+            let clean = catch_unwind(AssertUnwindSafe(|| self.recover())).unwrap_or(false);
+            let looks = self.segments.iter().any(|watched| watched.looks);
+            retry = (looks || !clean).then(|| Deadline::after(RETRY));
         }
     }
 
@@ -196,5 +209,5 @@ impl Watcher {
 
 /// Runs a job of somebody else's, whose panic is its own affair.
 fn guarded(job: Job) {
-    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
+    let _ = catch_unwind(AssertUnwindSafe(job));
 }

@@ -8,8 +8,11 @@
 //! # Shared layout and states
 //!
 //! ```text
-//! RawMutex   u32   [ waiting 31 | owner died 30 | poisoned 29 | 0 | owner 16 ]
+//! RawMutex   u32   [ waiting 31 | owner died 30 | poisoned 29 | ended tenures 13 | owner 16 ]
 //! ```
+//!
+//! The tenures that were ended for the dead are counted, and the count stays while others come and
+//! go: who wants to end one compares the whole word, and cannot end the next one by mistake.
 //!
 //! | word | meaning |
 //! |---|---|
@@ -61,6 +64,8 @@ const WAITING: u32 = 1 << 31;
 const DIED: u32 = 1 << 30;
 const POISONED: u32 = 1 << 29;
 const OWNER: u32 = 0xffff;
+const TENURES: u32 = 0x1fff << 16;
+const ONE_TENURE: u32 = 1 << 16;
 
 /// The word of a lock, in shared memory.
 #[repr(transparent)]
@@ -68,6 +73,13 @@ pub(crate) struct RawMutex(AtomicU32);
 
 // SAFETY: an atomic.
 unsafe impl Raw for RawMutex {}
+
+/// The time in which somebody in particular holds a lock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tenure {
+    pub(crate) owner: Slot,
+    word: u32,
+}
 
 /// How a lock was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,13 +117,13 @@ impl RawMutex {
         }
     }
 
-    /// Takes the lock, or `None` at the deadline. `stuck` is called with the owner whenever it has
-    /// held the lock for a while: it finds out whether that one is alive, and recovers if not.
+    /// Takes the lock, or `None` at the deadline. `stuck` is called whenever somebody has held the
+    /// lock for a while: it finds out whether that one is alive, and recovers if not.
     pub(crate) fn lock(
         &self,
         me: Slot,
         deadline: Option<Deadline>,
-        mut stuck: impl FnMut(Slot),
+        mut stuck: impl FnMut(Tenure),
     ) -> Result<Option<Taken>, Poisoned> {
         let mine = u32::from(me.tag());
         let attempt = |mine| match self.try_lock_as(mine) {
@@ -139,7 +151,13 @@ impl RawMutex {
             }
             match patience.sleep(&self.0, word | WAITING) {
                 Slept::Woken => {}
-                Slept::Stuck => Slot::from_tag((word & OWNER) as u16).map_or((), &mut stuck),
+                Slept::Stuck => {
+                    let word = word | WAITING;
+                    let owner = Slot::from_tag((word & OWNER) as u16);
+                    if let Some(owner) = owner {
+                        stuck(Tenure { owner, word });
+                    }
+                }
                 Slept::TimedOut => return attempt(mine | WAITING).transpose(),
             }
         }
@@ -157,13 +175,13 @@ impl RawMutex {
         let word = self.0.load(Relaxed);
         if word & DIED != 0 {
             // ORDERING(mutex): Release; pairs with Acquire in `try_lock`.
-            self.0.store(POISONED, Release);
+            self.0.store(POISONED | word & TENURES, Release);
             futex::wake_all(&self.0);
             return;
         }
         // ORDERING(mutex): Release; pairs with Acquire in `try_lock`.
         // DEATH: free, and a sleeper not woken; recovery wakes it.
-        let word = self.0.swap(0, Release);
+        let word = self.0.swap(word & TENURES, Release);
         if word & WAITING != 0 {
             futex::wake(&self.0, 1);
         }
@@ -171,7 +189,8 @@ impl RawMutex {
 
     /// Lets go without having touched the data: who comes next is told what we were told.
     pub(crate) fn release_untouched(&self, taken: Taken) {
-        let left = if taken == Taken::OwnerDied { DIED } else { 0 };
+        let died = if taken == Taken::OwnerDied { DIED } else { 0 };
+        let left = self.0.load(Relaxed) & TENURES | died;
         // ORDERING(mutex): Release; pairs with Acquire in `try_lock`.
         // DEATH: free, and a sleeper not woken; recovery wakes it.
         let word = self.0.swap(left, Release);
@@ -185,18 +204,30 @@ impl RawMutex {
         self.0.load(Acquire) & DIED != 0
     }
 
-    /// Takes the lock from `dead`, if it held it, and wakes everybody.
+    /// Takes the lock from `dead`, if it held it, and wakes everybody. Only while nobody else can
+    /// come to have the slot.
     pub(crate) fn recover(&self, dead: Slot) {
         let mut word = self.0.load(Relaxed);
         while word & OWNER == u32::from(dead.tag()) {
-            // ORDERING(mutex): Release, though what the dead wrote came before its death anyway.
-            // DEATH: as if recovery had not begun, or `died` and nobody woken; both are repeated.
-            match self.0.compare_exchange_weak(word, DIED | word & WAITING, Release, Relaxed) {
+            match self.end_tenure(word) {
                 Ok(_) => break,
                 Err(now) => word = now,
             }
         }
         futex::wake_all(&self.0);
+    }
+
+    /// Ends the tenure of an owner that was proven dead, unless somebody else has done so since.
+    pub(crate) fn end(&self, tenure: Tenure) {
+        let _ = self.end_tenure(tenure.word);
+        futex::wake_all(&self.0);
+    }
+
+    fn end_tenure(&self, word: u32) -> Result<u32, u32> {
+        let ended = word.wrapping_add(ONE_TENURE) & TENURES | DIED | word & WAITING;
+        // ORDERING(mutex): Release, though what the dead wrote came before its death anyway.
+        // DEATH: as if nothing had begun, or `died` and nobody woken; both are repeated.
+        self.0.compare_exchange(word, ended, Release, Relaxed)
     }
 
     /// Who holds the lock, and whether it is poisoned.
@@ -294,7 +325,7 @@ impl<T: Plain> Mutex<T> {
 
     fn lock_by(&self, deadline: Option<Deadline>) -> Result<MutexGuard<'_, T>, LockError> {
         let segment = self.object.segment();
-        let taken = self.word().lock(segment.slot(), deadline, |owner| segment.suspect(owner));
+        let taken = self.word().lock(segment.slot(), deadline, |held| segment.suspect(held.owner));
         match taken {
             Ok(Some(taken)) => Ok(self.guard(taken)),
             Ok(None) => Err(LockError::Held),
@@ -319,6 +350,7 @@ impl<T: Plain> Mutex<T> {
     }
 
     fn data(&self) -> *mut T {
+        const { assert!(align_of::<T>() <= DATA as usize) };
         // Plain data has no padding and every bit pattern is a value; `UnsafeCell` is what makes
         // the writes of others defined.
         self.object.address(DATA).cast::<UnsafeCell<T>>().cast::<T>()
@@ -449,7 +481,22 @@ mod tests {
     fn lock_behind_a_silent_owner_suspects_it() {
         let mutex = word();
         assert_eq!(mutex.try_lock(Slot::new(7)), Ok(Taken::Clean));
-        let taken = mutex.lock(Slot::new(1), None, |owner| mutex.recover(owner));
+        let taken = mutex.lock(Slot::new(1), None, |tenure| mutex.end(tenure));
         assert_eq!(taken, Ok(Some(Taken::OwnerDied)));
+    }
+
+    #[test]
+    fn end_of_a_tenure_that_has_ended_does_not_end_the_next() {
+        let mutex = word();
+        assert_eq!(mutex.try_lock(Slot::new(7)), Ok(Taken::Clean));
+        let seen = Tenure { owner: Slot::new(7), word: mutex.0.load(Relaxed) };
+        mutex.end(seen);
+        // Another process has come to have the same slot, and the lock.
+        assert_eq!(mutex.try_lock(Slot::new(7)), Ok(Taken::OwnerDied));
+        mutex.mark_consistent();
+        mutex.end(seen);
+        assert_eq!(mutex.state(), (Some(Slot::new(7)), false));
+        mutex.unlock();
+        assert_eq!(mutex.try_lock(Slot::new(8)), Ok(Taken::Clean));
     }
 }

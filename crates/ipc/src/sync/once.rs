@@ -104,7 +104,7 @@ impl<T: Plain> OnceCell<T> {
         let segment = self.object.segment();
         let raw = self.raw();
         // A dead maker leaves nothing that counts, so the lock is never poisoned but by scribbling.
-        if raw.making.lock(segment.slot(), None, |owner| segment.suspect(owner)).is_ok() {
+        if raw.making.lock(segment.slot(), None, |held| segment.suspect(held.owner)).is_ok() {
             raw.making.mark_consistent();
         }
         let _unlock = Unlock(&raw.making);

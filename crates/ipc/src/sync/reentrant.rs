@@ -129,7 +129,7 @@ impl<T: Plain> ReentrantMutex<T> {
         }
         let segment = self.object.segment();
         let lock = &self.raw().lock;
-        match lock.lock(segment.slot(), deadline, |owner| segment.suspect(owner)) {
+        match lock.lock(segment.slot(), deadline, |held| segment.suspect(held.owner)) {
             Ok(Some(taken)) => Ok(self.first(taken)),
             Ok(None) => Err(LockError::Held),
             Err(Poisoned) => Err(LockError::Poisoned),

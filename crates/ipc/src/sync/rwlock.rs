@@ -205,7 +205,7 @@ impl<T: Plain> RwLock<T> {
     fn write_by(&self, deadline: Option<Deadline>) -> Result<RwLockWriteGuard<'_, T>, LockError> {
         let segment = self.segment();
         let writer = &self.raw().writer;
-        let taken = writer.lock(segment.slot(), deadline, |owner| segment.suspect(owner));
+        let taken = writer.lock(segment.slot(), deadline, |held| segment.suspect(held.owner));
         let taken = match taken {
             Ok(Some(taken)) => taken,
             Ok(None) => return Err(LockError::Held),

@@ -79,7 +79,9 @@ impl EventCount {
     fn announce(&self) -> Ticket {
         // ORDERING(eventcount): SeqCst RMW, before the caller's second look.
         // DEATH: one waiter too many until recovery.
-        Ticket(self.0.fetch_add(1, SeqCst))
+        let ticket = Ticket(self.0.fetch_add(1, SeqCst));
+        fence(SeqCst);
+        ticket
     }
 
     fn sign_off(&self, ticket: Ticket) {
@@ -121,7 +123,7 @@ impl EventCount {
     /// Starts a new epoch without sleepers and wakes everybody, whoever died in the old one.
     pub(crate) fn recover(&self) {
         let mut word = self.0.load(Relaxed);
-        loop {
+        while word & WAITERS != 0 {
             let epoch = word.wrapping_add(ONE_EPOCH) & EPOCH;
             let sequence = word.wrapping_add(ONE_SEQUENCE) & !(EPOCH | WAITERS);
             match self.0.compare_exchange_weak(word, sequence | epoch, SeqCst, Relaxed) {

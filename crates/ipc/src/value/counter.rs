@@ -46,8 +46,9 @@ struct RawCounter {
 unsafe impl Raw for RawCounter {}
 
 impl RawCounter {
-    fn fold(&self) -> Fold<'_> {
-        Fold { selector: &self.selector, bases: [&self.bases[0], &self.bases[1]] }
+    fn fold(&self, segment: &Segment) -> Fold<'_> {
+        let slots = segment.geometry().participants;
+        Fold { selector: &self.selector, bases: [&self.bases[0], &self.bases[1]], slots }
     }
 }
 
@@ -94,7 +95,7 @@ fn total_of(raw: &RawCounter, segment: &Segment, index: u32) -> i64 {
     // Only who ever attached has a share, and only then is it committed memory.
     let sharing: Vec<Slot> =
         segment.slots().filter(|slot| segment.is_marked(*slot, Mark::Touched, index)).collect();
-    let total = raw.fold().total(sharing.into_iter(), |slot, numbers| {
+    let total = raw.fold(segment).total(sharing.into_iter(), |slot, numbers| {
         numbers[0] = numbers[0].wrapping_add(share(segment, slot, index).load(Relaxed));
     });
     total[0].cast_signed()
@@ -113,7 +114,7 @@ pub(crate) fn recover(segment: &Segment, index: u32, entry: &Entry, dead: Slot) 
     }
     let raw: &RawCounter = segment.raw(entry.offset);
     let amount = share(segment, dead, index).load(Relaxed);
-    raw.fold().fold(dead, &[amount], |slot| share(segment, slot, index).store(0, Relaxed));
+    raw.fold(segment).fold(dead, &[amount], |slot| share(segment, slot, index).store(0, Relaxed));
 }
 
 /// Clears the share of a slot in a counter that is gone, before the place is used anew.

@@ -44,6 +44,8 @@ const READS: usize = 1000;
 pub(crate) struct Fold<'a> {
     pub(crate) selector: &'a AtomicU64,
     pub(crate) bases: [&'a [AtomicU64]; 2],
+    /// How many slots there are: a tag beyond them names nobody.
+    pub(crate) slots: u32,
 }
 
 impl Fold<'_> {
@@ -79,7 +81,8 @@ impl Fold<'_> {
     /// Adds the share of a dead participant to the base, and clears it.
     pub(crate) fn fold(&self, dead: Slot, share: &[u64], mut clear: impl FnMut(Slot)) {
         let mut selector = self.selector.load(Acquire);
-        let folded = Slot::from_tag((selector & TAG) as u16);
+        let folded =
+            Slot::from_tag((selector & TAG) as u16).filter(|slot| slot.index() < self.slots);
         if let Some(before) = folded {
             // Somebody died after the commit below.
             clear(before);
@@ -132,7 +135,7 @@ mod tests {
         }
 
         fn view(&self) -> Fold<'_> {
-            Fold { selector: &self.selector, bases: [&self.bases[0], &self.bases[1]] }
+            Fold { selector: &self.selector, bases: [&self.bases[0], &self.bases[1]], slots: 4 }
         }
 
         fn total(&self) -> u64 {

@@ -12,7 +12,7 @@
 //!
 //! ```text
 //! RawTally   selector, pad | base 0 | base 1 | lanes
-//! lane       word, pad | buffer 0 | buffer 1                  one per participant
+//! lane       word, count, pad | buffer 0 | buffer 1                  one per participant
 //! word       u64   [ sequence 27 | queue 12 | block 24 | which buffer 1 ]
 //! ```
 //!
@@ -22,8 +22,8 @@
 //!
 //! - I1 A lane is written by its participant alone, one thread at a time. The buffer that the word
 //!   names holds the sum of all that the participant contributed.
-//! - I2 The word names the last task whose contribution is in that buffer. A participant has at most
-//!   one task that is published and not acknowledged.
+//! - I2 The word names the task whose contribution came last into that buffer, until it is
+//!   acknowledged. A participant has at most one task that is published and not acknowledged.
 //!
 //! # Orderings
 //!
@@ -170,6 +170,7 @@ impl<'a> RawTally<'a> {
         Fold {
             selector: self.segment.raw(self.offset),
             bases: [self.numbers_at(HEAD), self.numbers_at(HEAD + row)],
+            slots: self.segment.geometry().participants,
         }
     }
 
@@ -178,6 +179,7 @@ impl<'a> RawTally<'a> {
         let start = HEAD + 2 * row + u64::from(slot.index()) * (HEAD + 2 * row);
         Lane {
             word: self.segment.raw(self.offset + start),
+            count: self.segment.raw(self.offset + start + 8),
             buffers: [self.numbers_at(start + HEAD), self.numbers_at(start + HEAD + row)],
         }
     }
@@ -202,6 +204,8 @@ fn bytes(geometry: &Geometry, numbers: u64) -> Option<u64> {
 /// What one participant contributed.
 struct Lane<'a> {
     word: &'a AtomicU64,
+    /// Makes each word that names no task differ from the one before.
+    count: &'a AtomicU64,
     buffers: [&'a [AtomicU64]; 2],
 }
 
@@ -252,6 +256,19 @@ impl Lane<'_> {
         self.word.store(name.0 | (word & 1 ^ 1), Release);
     }
 
+    /// A name for no task, which differs from the one before.
+    fn no_task(&self) -> Name {
+        let count = self.count.load(Relaxed).wrapping_add(1);
+        self.count.store(count, Relaxed);
+        Name::none(count as u32)
+    }
+
+    /// Names no task any more.
+    fn forget_task(&self) {
+        let which = self.word.load(Relaxed) & 1;
+        self.word.store(self.no_task().0 | which, Release);
+    }
+
     fn clear(&self) {
         // The buffers first: without the word they would count for the slot's next owner.
         // DEATH: the fold's selector still says that this lane does not count.
@@ -297,17 +314,20 @@ impl<T: Numbers> Tally<T> {
         let Some(named) = task.task() else { return };
         let name = Name::new(named.queue, named.block, named.sequence);
         self.lane().publish(name, numbers(contribution));
+        // The queue stays until the task is named no more: another one in its place would have
+        // blocks of the same names.
+        let queue = task.object().clone();
         // DEATH: recovery finds the task named, and acknowledges it.
         task.ack();
+        self.lane().forget_task();
+        drop(queue);
     }
 
     /// Adds to the sums in one step, for no task.
     pub fn add(&self, contribution: &T) {
         let _turn = self.object.local.lock().unwrap_or_else(PoisonError::into_inner);
         let lane = self.lane();
-        // The count of such additions makes each word differ from the one before.
-        let count = (lane.word.load(Relaxed) >> 37) as u32;
-        lane.publish(Name::none(count.wrapping_add(1)), numbers(contribution));
+        lane.publish(lane.no_task(), numbers(contribution));
     }
 
     fn lane(&self) -> Lane<'_> {

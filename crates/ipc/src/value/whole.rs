@@ -117,7 +117,7 @@ impl<T: Plain> Value<T> {
         let segment = self.object.segment();
         let raw = self.raw();
         // A dead writer leaves nothing to repair, so the lock is never poisoned but by scribbling.
-        if raw.writer.lock(segment.slot(), None, |owner| segment.suspect(owner)).is_ok() {
+        if raw.writer.lock(segment.slot(), None, |held| segment.suspect(held.owner)).is_ok() {
             raw.writer.mark_consistent();
         }
         let _unlock = Unlock(&raw.writer);

@@ -1,7 +1,7 @@
 //! Restart type × cause → decision, as one table (after OTP's own test of its supervisor).
 
 use super::testing::{Driver, KILLED, first_report};
-use super::{Action, Cause, Decision, Event, Exit, Policy, Restart};
+use super::{Action, Cause, Decision, Event, Exit, Policy, Readiness, Restart};
 
 /// How the first incarnation of the only slot comes to its end.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +41,8 @@ const GRID: [(Ending, Cause, [Decision; 3]); 11] = [
 fn slot_of_each_type_ended_by_each_cause_decides_as_in_the_grid() {
     for (ending, cause, decisions) in GRID {
         for (restart, decision) in TYPES.into_iter().zip(decisions) {
-            let policy = Policy { restart, ..Policy::default() };
+            let ready = Readiness::OnNotice;
+            let policy = Policy { restart, ready, ..Policy::default() };
             let actions = provoke(ending, policy);
             let report = first_report(&actions);
             assert_eq!(report.cause, cause, "{restart:?}, {ending:?}");

@@ -26,7 +26,7 @@ pub struct Policy {
     pub starting_max: usize,
     /// What makes a started process ready.
     pub ready: Readiness,
-    /// How long a process may take to become ready, under [`Readiness::OnAttach`].
+    /// How long a process may take to become ready, under [`Readiness::OnNotice`].
     pub start_timeout: Duration,
     /// Exit codes by which a process says: never restart me. They win over `clean_codes`.
     pub fatal_codes: Vec<i32>,
@@ -78,11 +78,10 @@ pub enum OnExhausted {
 }
 
 /// What makes a started process ready.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {
-    /// It says so: a worker by attaching to its slot, a command by notifying us.
-    #[default]
-    OnAttach,
+    /// Somebody says so, by [`Remote::ready`](crate::Remote::ready).
+    OnNotice,
     /// It has lived for so long.
     Survive(Duration),
 }
@@ -98,7 +97,7 @@ impl Default for Policy {
             stop_grace: Duration::from_secs(10),
             kill_grace: Duration::from_secs(5),
             starting_max: 4,
-            ready: Readiness::default(),
+            ready: Readiness::SURVIVE,
             start_timeout: Duration::from_secs(30),
             fatal_codes: vec![78], // EX_CONFIG: a restart would read the same configuration
             clean_codes: vec![0],
@@ -152,7 +151,7 @@ impl Policy {
     /// How long a started process is waited for: then it is ready, or has failed to be.
     pub(super) fn start_wait(&self) -> Duration {
         match self.ready {
-            Readiness::OnAttach => self.start_timeout,
+            Readiness::OnNotice => self.start_timeout,
             Readiness::Survive(time) => time,
         }
     }

@@ -337,7 +337,7 @@ impl Dice {
             stop_grace: self.up_to(2000),
             kill_grace: self.up_to(1000),
             starting_max: self.below(4) as usize,
-            ready: self.pick([Readiness::OnAttach, survive]),
+            ready: self.pick([Readiness::OnNotice, survive]),
             start_timeout: self.up_to(2000),
             ..Policy::default()
         }

@@ -85,7 +85,7 @@ impl StopStage {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{Driver, KILLED, millis, secs};
-    use super::super::{Event, Exit, Report};
+    use super::super::{Event, Exit, Readiness, Report};
     use super::*;
 
     const ASK: Action = Action::AskStop { slot: 0 };
@@ -202,9 +202,14 @@ mod tests {
         assert_eq!(driver.started(0), [kill(&driver)]);
     }
 
+    /// Waits to be told that a worker is ready.
+    fn patient() -> Policy {
+        Policy { ready: Readiness::OnNotice, ..Policy::default() }
+    }
+
     #[test]
     fn start_not_ready_in_time_is_stopped_for_that_cause() {
-        let mut driver = Driver::new(1, Policy::default());
+        let mut driver = Driver::new(1, patient());
         let _ = driver.step(Event::Start);
         driver.started(0);
         assert_eq!(driver.wait(secs(30) - millis(1)), []);
@@ -217,7 +222,7 @@ mod tests {
 
     #[test]
     fn stop_after_a_start_timeout_is_not_followed_by_a_restart() {
-        let mut driver = Driver::new(1, Policy::default());
+        let mut driver = Driver::new(1, patient());
         let _ = driver.step(Event::Start);
         driver.started(0);
         driver.wait(secs(30));

@@ -69,7 +69,7 @@ impl Slot {
             match self.phase {
                 Phase::Starting { .. } => match step.policy.ready {
                     Readiness::Survive(_) => self.ready(step),
-                    Readiness::OnAttach => {
+                    Readiness::OnNotice => {
                         self.tell_to_end(Cause::StartTimeout, StopStage::Asked, step);
                     }
                 },

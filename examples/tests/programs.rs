@@ -1,0 +1,63 @@
+//! The examples, run as a user runs them.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use support::{Finished, SOON};
+
+/// Runs an example; `cargo test` has built it beside this program.
+fn run(name: &str) -> Finished {
+    let this = std::env::current_exe().expect("this program's path");
+    let built = this.ancestors().nth(2).expect("programs are built in `PROFILE/deps`");
+    let example: PathBuf = built.join("examples").join(name);
+    assert!(example.exists(), "{example:?} is built by a plain `cargo test`, not by `--test`");
+    let finished = support::run(&mut Command::new(example), SOON);
+    assert!(finished.status.success(), "{finished:#?}");
+    assert_eq!(finished.stderr, "");
+    finished
+}
+
+fn sorted(lines: &[&str]) -> Vec<String> {
+    let mut lines: Vec<String> = lines.iter().map(ToString::to_string).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn hello_runs_both_tasks_and_all_workers() {
+    let _guard = support::guard();
+    let stdout = run("hello").stdout;
+    let lines: Vec<&str> = stdout.lines().collect();
+    let tasks = [["Task 1 executing"; 5], ["Task 2 executing"; 5]].concat();
+    assert_eq!(sorted(&lines[..10]), sorted(&tasks));
+    assert_eq!(lines[10], "All processes executed");
+    let mut workers = lines[11..16].to_vec();
+    workers.sort_unstable();
+    let mut pids: Vec<&str> = Vec::new();
+    for (number, line) in workers.into_iter().enumerate() {
+        let pid = line.strip_prefix(&format!("Worker {number} is running in process "));
+        pids.push(pid.unwrap_or_else(|| panic!("{line}")));
+    }
+    pids.sort_unstable();
+    pids.dedup();
+    assert_eq!(pids.len(), 5, "each worker is a process of its own: {pids:?}");
+    assert_eq!(lines[16..], ["All workers have finished"]);
+}
+
+#[test]
+fn counter_and_array_loses_no_addition() {
+    let _guard = support::guard();
+    assert_eq!(
+        run("counter_and_array").stdout,
+        "shared number: 100000\nshared array: [100001, 100002, 100003, 100004, 100005]\n"
+    );
+}
+
+#[test]
+fn producer_consumer_hands_every_item_over_once() {
+    let _guard = support::guard();
+    let stdout = run("producer_consumer").stdout;
+    let lines: Vec<&str> = stdout.lines().collect();
+    assert_eq!(sorted(&lines[..2]), ["Consumer 0 is done", "Consumer 1 is done"]);
+    assert_eq!(lines[2..], ["3000 items consumed, their sum is 4498500"]);
+}

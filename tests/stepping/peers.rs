@@ -1,0 +1,195 @@
+//! What a living peer does while the victim is stopped, and what it must be able to do.
+
+use std::time::{Duration, Instant};
+
+use multiproc_ipc::{Counter, LockError, testing};
+
+use crate::scripts::Script;
+use crate::world::{CAPACITY, Sender, VICTIMS, World, contribution};
+
+/// How much a peer does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Amount {
+    /// One of each operation.
+    Little,
+    /// So much that every ring goes round several times.
+    Laps,
+}
+
+/// No operation of a peer may take longer, whoever is stopped where.
+const LONGEST: Duration = Duration::from_secs(1);
+
+/// Long enough to find out that an owner is dead.
+const SOME_TIME: Duration = Duration::from_millis(12);
+
+/// Does everything that a peer can do without waiting for who is stopped.
+pub(crate) fn act(world: &mut World, script: &Script, amount: Amount) -> Vec<String> {
+    let start = Instant::now();
+    let holders = testing::lock_holders(&world.segment);
+    let free = !testing::catalog_owner(&world.segment).is_some_and(|it| VICTIMS.contains(&it));
+    let mut peer = Peer { world, script, violations: Vec::new() };
+    peer.recover();
+    if free {
+        peer.catalog();
+    }
+    peer.mutex(holders.iter().any(|holder| VICTIMS.contains(holder)));
+    peer.values(holders.iter().any(|holder| VICTIMS.contains(holder)));
+    // Receiving what carries a handle, and letting go of it, goes through the catalog.
+    if free || !peer.carries() {
+        peer.queue(amount);
+        peer.tasks(amount);
+    }
+    let mut violations = peer.violations;
+    if start.elapsed() > LONGEST {
+        violations.push(format!("the peer was held up for {:?}", start.elapsed()));
+    }
+    violations
+}
+
+struct Peer<'a> {
+    world: &'a mut World,
+    script: &'a Script,
+    violations: Vec<String>,
+}
+
+impl Peer<'_> {
+    fn expect(&mut self, holds: bool, otherwise: impl FnOnce() -> String) {
+        if !holds {
+            self.violations.push(otherwise());
+        }
+    }
+
+    fn carries(&self) -> bool {
+        ["handle", "long", "grow", "new-queue"].iter().any(|it| self.script.name.contains(it))
+    }
+
+    /// Who is stopped is not dead.
+    fn recover(&mut self) {
+        if !self.script.name.contains("dead") && !self.script.name.contains("deaths") {
+            let recovered = self.world.segment.recover();
+            self.expect(recovered == 0, || format!("{recovered} stopped processes buried"));
+        }
+    }
+
+    fn catalog(&mut self) {
+        let counter = Counter::new_in(&self.world.segment).expect("room for a counter");
+        self.expect(counter.get() == 0, || format!("a new counter counts {}", counter.get()));
+        counter.add(1);
+        let again = self.world.names.value.reach(&self.world.segment);
+        self.expect(again.get() == self.world.objects.value.get(), || "two values".into());
+    }
+
+    fn mutex(&mut self, held: bool) {
+        let mutex = self.world.objects.mutex.clone();
+        let locked = mutex.lock_timeout(SOME_TIME);
+        match locked {
+            Ok(mut guard) => {
+                if guard.owner_died() {
+                    // Somebody before the victim.
+                    guard.mark_consistent();
+                }
+                crate::scripts::bump(&mut guard);
+                self.world.ledger.others.changed += 1;
+            }
+            Err(LockError::Held) => self.expect(held, || "nobody holds what is held".into()),
+            Err(LockError::Poisoned) => {
+                self.expect(self.script.poisoned != crate::verdict::Poisoned::Never, || {
+                    "the lock is poisoned".into()
+                });
+            }
+            Err(error) => self.violations.push(error.to_string()),
+        }
+    }
+
+    fn values(&mut self, held: bool) {
+        let value = self.world.objects.value.get();
+        self.expect(value.iter().all(|part| *part == value[0]), || format!("torn value {value:?}"));
+        if !held {
+            self.world.objects.value.update(|value| value.map(|part| part + 1));
+            self.world.ledger.others.updated += 1;
+        }
+        self.world.objects.counter.add(100);
+        self.world.ledger.others.added += 100;
+        let over = self.world.objects.counter.get() - self.world.ledger.others.added;
+        let most = self.script.most.added;
+        self.expect((0..=most).contains(&over), || format!("the counter is {over} over"));
+    }
+
+    fn send(&mut self) -> bool {
+        self.world.send_next(Sender::Peer)
+    }
+
+    fn receive(&mut self) -> bool {
+        self.world.receive().unwrap_or_else(|violation| {
+            self.violations.push(violation);
+            true
+        })
+    }
+
+    fn drain(&mut self) -> usize {
+        let count = (0..100).take_while(|_| self.receive()).count();
+        self.expect(count < 100, || "the queue never ends".into());
+        count
+    }
+
+    fn queue(&mut self, amount: Amount) {
+        if self.world.objects.queue.is_closed() {
+            self.drain();
+            return;
+        }
+        match amount {
+            Amount::Little => {
+                self.send();
+                self.receive();
+                self.send();
+            }
+            Amount::Laps => self.laps(),
+        }
+        // The victim, when it goes on, finds a message and room for one.
+        if self.world.objects.queue.is_empty() {
+            self.send();
+        } else if self.world.objects.queue.len() == CAPACITY {
+            self.receive();
+        }
+    }
+
+    fn laps(&mut self) {
+        self.drain();
+        let here = &self.world.ledger.received;
+        let missing = self.world.ledger.sent.iter().filter(|id| !here.contains(id)).count();
+        let holds = self.script.holds;
+        self.expect(missing <= holds, || format!("{missing} messages cannot be received"));
+        for _ in 0..3 {
+            let room = (0..100).take_while(|_| self.send()).count();
+            self.expect(room == CAPACITY, || format!("room for {room} of {CAPACITY}"));
+            let received = self.drain();
+            self.expect(received == room, || format!("{received} of {room} came"));
+        }
+    }
+
+    fn tasks(&mut self, amount: Amount) {
+        let next = |world: &World| 100 + world.ledger.tasks.len() as u32;
+        if amount == Amount::Laps {
+            for _ in 0..3 {
+                while self.world.work() {}
+                let done = self.world.objects.tally.total()[0] as usize;
+                let missing = self.world.ledger.tasks.len() - done;
+                let holds = self.script.holds;
+                self.expect(missing <= holds, || format!("{missing} tasks cannot be had"));
+                let mut room = 0;
+                while self.world.assign(next(self.world)) {
+                    room += 1;
+                }
+                self.expect(room == CAPACITY, || format!("room for {room} tasks"));
+            }
+        }
+        self.world.work();
+        self.world.assign(next(self.world));
+        let [count, sum] = self.world.objects.tally.total();
+        let all = self.world.ledger.tasks.iter().map(|task| contribution(*task)[1]);
+        self.expect(
+            count as usize <= self.world.ledger.tasks.len() && sum <= all.sum::<u64>(),
+            || "more was counted than there is".into(),
+        );
+    }
+}
