@@ -351,7 +351,7 @@ fn every_capacity_is_exact_and_keeps_the_order() {
         }
     }
     for capacity in [0, 8_388_608, usize::MAX] {
-        let error = Queue::<u8>::builder(capacity).build_in::<u8>(&segment).unwrap_err();
+        let error = Queue::<u8>::builder(capacity).build_in(&segment).unwrap_err();
         assert!(matches!(error, Error::Geometry(_)), "{capacity}: {error}");
     }
 }

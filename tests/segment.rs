@@ -208,7 +208,6 @@ fn open_of_what_is_no_file_is_an_error() {
 }
 
 #[test]
-#[ignore = "bug: `View::of_name` opens a pipe for reading, and waits for somebody to write"]
 fn view_of_a_pipe_is_an_error_at_once() {
     let _guard = guard();
     let name = Name::of("fifo");

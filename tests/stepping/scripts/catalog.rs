@@ -35,7 +35,7 @@ pub(super) fn create(world: &World) -> Operation {
 fn create_large(world: &World) -> Operation {
     let segment = join(world);
     Box::new(move || {
-        let queue = Queue::<Message>::builder(30).build_in::<Message>(&segment).expect("room");
+        let queue = Queue::<Message>::builder(30).build_in(&segment).expect("room");
         done(Deeds::NOTHING, (queue, segment))
     })
 }
@@ -52,7 +52,7 @@ fn drop_last(world: &World) -> Operation {
 
 fn drop_large(world: &World) -> Operation {
     let segment = join(world);
-    let queue = Queue::<Message>::builder(30).build_in::<Message>(&segment).expect("room");
+    let queue = Queue::<Message>::builder(30).build_in(&segment).expect("room");
     Box::new(move || {
         drop(queue);
         done(Deeds::NOTHING, segment)

@@ -75,7 +75,7 @@ fn new_queue(world: &World) -> Operation {
     let tally = world.names.tally.reach(&segment);
     let queue = world.names.queue.reach(&segment);
     let make = || {
-        let tasks = Queue::<Message>::builder(1).build_in::<Message>(&segment).expect("room");
+        let tasks = Queue::<Message>::builder(1).build_in(&segment).expect("room");
         assert!(tasks.try_send(Message::plain(Sender::Refill, 0)).is_ok());
         tasks
     };

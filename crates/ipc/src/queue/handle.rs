@@ -131,15 +131,16 @@ pub enum RecvError {
 /// What a new [`Queue`] is to be like.
 #[derive(Clone, Debug)]
 #[must_use = "nothing is made until `build` is called"]
-pub struct QueueBuilder {
+pub struct QueueBuilder<T> {
     capacity: usize,
     message_bytes: u32,
+    data: PhantomData<fn(T) -> T>,
 }
 
-impl QueueBuilder {
+impl<T: Serialize + DeserializeOwned> QueueBuilder<T> {
     /// How many bytes of an encoded message stand in a block of the queue; 192 by default. A longer
     /// one is sent as well, at the price of an allocation.
-    pub fn message_bytes(mut self, bytes: u32) -> QueueBuilder {
+    pub fn message_bytes(mut self, bytes: u32) -> QueueBuilder<T> {
         self.message_bytes = bytes;
         self
     }
@@ -149,7 +150,7 @@ impl QueueBuilder {
     /// # Errors
     /// [`Error::Geometry`] for a capacity of 0 or beyond 8 million, and what making an object may
     /// meet.
-    pub fn build<T: Serialize + DeserializeOwned>(self) -> Result<Queue<T>, Error> {
+    pub fn build(self) -> Result<Queue<T>, Error> {
         self.build_in(&Segment::current()?)
     }
 
@@ -157,10 +158,7 @@ impl QueueBuilder {
     ///
     /// # Errors
     /// Those of [`build`](QueueBuilder::build).
-    pub fn build_in<T: Serialize + DeserializeOwned>(
-        self,
-        segment: &Segment,
-    ) -> Result<Queue<T>, Error> {
+    pub fn build_in(self, segment: &Segment) -> Result<Queue<T>, Error> {
         let spec = raw::spec(self.capacity as u64, self.message_bytes.max(64).into()).ok_or(
             Error::Geometry("a queue holds 1 to 8,388,607 messages of up to 1 GiB a block"),
         )?;
@@ -170,8 +168,8 @@ impl QueueBuilder {
 
 impl<T> Queue<T> {
     /// How many messages may wait in the queue, and how large its blocks are.
-    pub fn builder(capacity: usize) -> QueueBuilder {
-        QueueBuilder { capacity, message_bytes: MESSAGE_BYTES }
+    pub fn builder(capacity: usize) -> QueueBuilder<T> {
+        QueueBuilder { capacity, message_bytes: MESSAGE_BYTES, data: PhantomData }
     }
 
     pub(super) fn ring(&self) -> RawRing<'_> {
@@ -215,8 +213,8 @@ impl<T> Queue<T> {
     }
 
     /// Closes the queue for all processes: nothing more can be sent, and receivers get what is left
-    /// and then [`RecvError::Closed`]. What another process is sending at this moment may be sent
-    /// or refused.
+    /// and then [`RecvError::Closed`]. What is sent by others at this very moment may be refused, or
+    /// sent and left in the queue by receivers who have gone: close it when the senders are done.
     pub fn close(&self) {
         self.ring().close();
     }
@@ -259,7 +257,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// # Errors
     /// Those of [`QueueBuilder::build`].
     pub fn bounded(capacity: usize) -> Result<Queue<T>, Error> {
-        Queue::<T>::builder(capacity).build()
+        Queue::builder(capacity).build()
     }
 
     /// Sends a value. Blocks while the queue is full.

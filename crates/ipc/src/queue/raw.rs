@@ -82,7 +82,7 @@ pub(crate) struct RawQueue {
     pub(crate) carries: AtomicU32,
     /// `[ sequence 31 | raised 1 ]`: whether a block may wait to be received again.
     pub(crate) retries: AtomicU32,
-    /// Whether a second process has ever had a handle, or a message carried one.
+    /// Changes whenever a process attaches or a message is to carry a handle; 0 before the first.
     shared: AtomicU32,
     /// Further blocks, as names of objects.
     pub(crate) chunks: [AtomicU64; CHUNKS],
@@ -587,22 +587,24 @@ impl<'a> RawRing<'a> {
         self.not_full().notify(u32::MAX);
     }
 
-    /// Notes that the queue is, or is about to be, known to more than one process.
+    /// Notes that the queue is, or is about to be, known to more than one process: whenever one has
+    /// attached to it, and before it lets go of the message that it knows it from.
     pub(crate) fn note_shared(&self) {
-        self.words.shared.store(1, SeqCst);
+        // Never 0 again, and never what it was.
+        let next = |word: u32| Some(word.wrapping_add(2) | 1);
+        let _ = self.words.shared.fetch_update(SeqCst, Relaxed, next);
     }
 
-    /// Whether others had a handle once, and nobody has or can get one any more.
+    /// Whether others had a handle once, and nobody has or can get one any more. Takes no lock: it
+    /// must not wait for who is stopped in the catalog.
     pub(crate) fn is_disconnected(&self) -> bool {
-        let alone = || {
-            !self.segment.others_attached(self.id.index)
-                && !carried::is_carried(self.segment, self.id)
-        };
-        // Who attaches or detaches holds the catalog: while it is ours, no handle passes from a
-        // message to a process between the two looks.
-        self.words.shared.load(SeqCst) != 0
-            && alone()
-            && self.segment.catalog().is_ok_and(|_held| alone())
+        let shared = self.words.shared.load(SeqCst);
+        // Who sends a handle is attached until the message is there: so first who is attached, then
+        // what is carried. A handle that passes from a message to a process in between is noted.
+        shared != 0
+            && !self.segment.others_attached(self.id.index)
+            && !carried::is_carried(self.segment, self.id)
+            && self.words.shared.load(SeqCst) == shared
     }
 
     /// Puts right what `dead` left behind. `is_done` tells whether the message of a block, under

@@ -119,7 +119,7 @@ pub(crate) fn open_file(name: &str, write: bool) -> Result<File, Error> {
     let file = OpenOptions::new()
         .read(true)
         .write(write)
-        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC)
+        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC | nix::libc::O_NONBLOCK)
         .open(path(name))
         .map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => Error::Missing(name.into()),
