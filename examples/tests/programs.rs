@@ -61,3 +61,54 @@ fn producer_consumer_hands_every_item_over_once() {
     assert_eq!(sorted(&lines[..2]), ["Consumer 0 is done", "Consumer 1 is done"]);
     assert_eq!(lines[2..], ["3000 items consumed, their sum is 4498500"]);
 }
+
+#[test]
+fn locks_lose_no_increment_and_pass_on_from_the_dead() {
+    let _guard = support::guard();
+    assert_eq!(
+        run("locks").stdout,
+        "1000 increments: 1000\nkilled with the lock: true, the next owner knows: true\n\
+         taken 2 times by one thread\nbalance: 150\n"
+    );
+}
+
+#[test]
+fn limits_give_the_permits_of_the_dead_back() {
+    let _guard = support::guard();
+    assert_eq!(
+        run("limits").stdout,
+        "3 were killed with a permit, and the others made 300 visits\n2 of 2 permits are available\n"
+    );
+}
+
+#[test]
+fn condition_lets_as_many_go_on_as_there_are_places() {
+    let _guard = support::guard();
+    assert_eq!(run("condition").stdout, "3 wait\n1 may go on, 2 wait\n2 may go on, 0 wait\n");
+}
+
+#[test]
+fn event_and_barrier_keep_all_in_step_until_one_dies() {
+    let _guard = support::guard();
+    assert_eq!(
+        run("event_and_barrier").stdout,
+        "30 steps in 10 rounds, each with one leader\nthe barrier is broken by a death: true\n"
+    );
+}
+
+#[test]
+fn joinable_queue_does_every_task_once_whoever_dies() {
+    let _guard = support::guard();
+    let stdout = run("joinable_queue").stdout;
+    assert!(stdout.starts_with("100 tasks are done, their sum is 5050\n"), "{stdout}");
+}
+
+#[test]
+fn pipes_answer_and_end() {
+    let _guard = support::guard();
+    assert_eq!(
+        run("pipes").stdout,
+        "2 squared is 4\n3 squared is 9\n12 squared is 144\n\
+         the child answered 3 times, and is gone: true\n"
+    );
+}

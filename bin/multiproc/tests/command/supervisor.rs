@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use support::{Random, eventually, is_running};
+use support::{Random, SOON, eventually, is_running};
 
 use crate::place::{
     AT_ONCE, Background, Place, SIGINT, SIGKILL, SIGQUIT, SIGSTOP, SIGTERM, eventually_written,
@@ -388,7 +388,12 @@ fn worker_is_given_no_input_no_descriptor_and_no_signal_disposition() {
          for fd in /proc/$$/fd/*; do readlink $fd; done; exit 0",
         shell(&out)
     );
-    place.expect(0, &words!["run", "--name", &name, "-n", "1", "--", "sh", "-c", script]);
+    let run = words!["run", "--name", &name, "-n", "1", "--", "sh", "-c", script];
+    let mut command = place.command(&run);
+    // What it has to read itself, it keeps.
+    command.stdin(fs::File::open(place.files()).unwrap());
+    let finished = support::run(&mut command, SOON);
+    assert_eq!(finished.status.code(), Some(0), "{finished:#?}");
     let text = fs::read_to_string(&out).unwrap();
     let mut lines = text.lines();
     assert_eq!(lines.next(), Some("/dev/null"));
