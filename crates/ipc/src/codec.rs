@@ -110,9 +110,9 @@ fn decode_bounded<T: DeserializeOwned>(
     use bincode::serde::decode_from_slice;
     let standard = bincode::config::standard();
     match value.len() {
-        ..=0x1000 => decode_from_slice(value, standard.with_limit::<{ 1 << 17 }>()),
-        ..=0x10_0000 => decode_from_slice(value, standard.with_limit::<{ 1 << 25 }>()),
-        ..=0x1000_0000 => decode_from_slice(value, standard.with_limit::<{ 1 << 33 }>()),
+        0..0x1000 => decode_from_slice(value, standard.with_limit::<{ 1 << 17 }>()),
+        0x1000..0x10_0000 => decode_from_slice(value, standard.with_limit::<{ 1 << 25 }>()),
+        0x10_0000..0x1000_0000 => decode_from_slice(value, standard.with_limit::<{ 1 << 33 }>()),
         _ => decode_from_slice(value, standard.with_limit::<{ 1 << 37 }>()),
     }
 }

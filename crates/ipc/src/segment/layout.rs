@@ -144,8 +144,6 @@ pub(crate) struct Header {
     pub(crate) objects_high: AtomicU32,
     /// Participants whose death was cleaned up after, ever.
     pub(crate) deaths: AtomicU64,
-    /// How often a process has reached an object by a handle that came to it.
-    pub(crate) attachments: AtomicU64,
     /// For making, reaching and dropping objects, and for recovery.
     pub(crate) catalog_lock: RawMutex,
 }

@@ -212,8 +212,6 @@ impl Segment {
             }
             self.set_mark(self.slot(), Mark::Touched, id.index);
             self.set_mark(self.slot(), Mark::Attached, id.index);
-            // Before the message is freed that the handle came in.
-            self.header().attachments.fetch_add(1, SeqCst);
             entry
         };
         let object = Arc::new(Object::new(self, id, entry));
