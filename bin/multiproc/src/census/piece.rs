@@ -1,9 +1,11 @@
 //! The unit of work: a part of one file, small enough that losing it costs little.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The most bytes in a [`Piece`].
@@ -42,14 +44,36 @@ impl Piece {
     }
 }
 
-// Serde's own form of a path refuses what isn't UTF-8.
+// Serde's own form of a path refuses what isn't UTF-8, and its form of bytes goes one by one.
 
 fn serialize_path<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
-    path.as_os_str().as_bytes().serialize(serializer)
+    serializer.serialize_bytes(path.as_os_str().as_bytes())
 }
 
 fn deserialize_path<'de, D: Deserializer<'de>>(input: D) -> Result<PathBuf, D::Error> {
-    Vec::deserialize(input).map(|bytes| PathBuf::from(OsString::from_vec(bytes)))
+    struct Bytes;
+    impl<'de> Visitor<'de> for Bytes {
+        type Value = PathBuf;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("the bytes of a path")
+        }
+
+        fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<PathBuf, E> {
+            self.visit_byte_buf(bytes.to_vec())
+        }
+
+        fn visit_byte_buf<E: de::Error>(self, bytes: Vec<u8>) -> Result<PathBuf, E> {
+            Ok(PathBuf::from(OsString::from_vec(bytes)))
+        }
+
+        /// What a format of text makes of bytes.
+        fn visit_seq<A: SeqAccess<'de>>(self, mut bytes: A) -> Result<PathBuf, A::Error> {
+            let bytes = std::iter::from_fn(|| bytes.next_element::<u8>().transpose());
+            self.visit_byte_buf(bytes.collect::<Result<_, _>>()?)
+        }
+    }
+    input.deserialize_byte_buf(Bytes)
 }
 
 #[cfg(test)]
