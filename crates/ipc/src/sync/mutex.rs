@@ -163,6 +163,15 @@ impl RawMutex {
         }
     }
 
+    /// Takes a lock whose owners leave nothing to repair when they die, until what it gives is dropped.
+    /// Blocks. Poisoned it can only be by scribbling, and then it holds nobody off.
+    pub(crate) fn hold(&self, segment: &Segment) -> Hold<'_> {
+        if self.lock(segment.slot(), None, |held| segment.suspect(held.owner)).is_ok() {
+            self.mark_consistent();
+        }
+        Hold(self)
+    }
+
     /// Says that the data is consistent although the last owner died. Only for the owner.
     pub(crate) fn mark_consistent(&self) {
         // DEATH: the next owner is told, of either death.
@@ -234,6 +243,16 @@ impl RawMutex {
     pub(crate) fn state(&self) -> (Option<Slot>, bool) {
         let word = self.0.load(SeqCst);
         (Slot::from_tag((word & OWNER) as u16), word & POISONED != 0)
+    }
+}
+
+/// A lock that is held until this is dropped.
+#[must_use]
+pub(crate) struct Hold<'a>(&'a RawMutex);
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.0.unlock();
     }
 }
 

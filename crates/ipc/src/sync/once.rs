@@ -95,19 +95,9 @@ impl<T: Plain> OnceCell<T> {
         if let Some(value) = self.get() {
             return value;
         }
-        struct Unlock<'a>(&'a RawMutex);
-        impl Drop for Unlock<'_> {
-            fn drop(&mut self) {
-                self.0.unlock();
-            }
-        }
-        let segment = self.object.segment();
         let raw = self.raw();
-        // A dead maker leaves nothing that counts, so the lock is never poisoned but by scribbling.
-        if raw.making.lock(segment.slot(), None, |held| segment.suspect(held.owner)).is_ok() {
-            raw.making.mark_consistent();
-        }
-        let _unlock = Unlock(&raw.making);
+        // A dead maker leaves nothing that counts.
+        let _hold = raw.making.hold(self.object.segment());
         if let Some(value) = self.get() {
             return value;
         }

@@ -108,19 +108,9 @@ impl<T: Plain> Value<T> {
     ///
     /// Returns the new value. Blocks while another thread sets it.
     pub fn update(&self, change: impl FnOnce(T) -> T) -> T {
-        struct Unlock<'a>(&'a RawMutex);
-        impl Drop for Unlock<'_> {
-            fn drop(&mut self) {
-                self.0.unlock();
-            }
-        }
-        let segment = self.object.segment();
         let raw = self.raw();
-        // A dead writer leaves nothing to repair, so the lock is never poisoned but by scribbling.
-        if raw.writer.lock(segment.slot(), None, |held| segment.suspect(held.owner)).is_ok() {
-            raw.writer.mark_consistent();
-        }
-        let _unlock = Unlock(&raw.writer);
+        // A dead writer leaves nothing to repair.
+        let _hold = raw.writer.hold(self.object.segment());
         let version = raw.version.load(Relaxed);
         // SAFETY: inside the object; we are the only writer.
         let value = change(unsafe { words::load(self.buffer(version)) });
