@@ -296,12 +296,9 @@ impl<'a> Supervisor<'a> {
             let Some(Running { incarnation, child }) = place else { continue };
             let exit = match child.ended() {
                 Ok(None) => continue,
-                Ok(Some(ended)) => match ended.exit {
-                    Exit::Code(code) => core::Exit::Code(code),
-                    Exit::Signal { signal, core } => core::Exit::Signal { signal, core },
-                },
+                Ok(Some(ended)) => ended.exit,
                 // Somebody else reaped it: it is gone, and how is not to be known.
-                Err(_) => core::Exit::Signal { signal: SIGKILL, core: false },
+                Err(_) => Exit::Signal { signal: SIGKILL, core: false },
             };
             let progressed = child.progress() > 0 || {
                 let known = self.machine.slots().nth(slot);

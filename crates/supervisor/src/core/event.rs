@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+pub use multiproc_process::Exit;
+
 use super::Cause;
 
 /// Something that happened.
@@ -58,20 +60,6 @@ pub enum Event {
     StopNow,
     /// Nothing happened, but [`Machine::next_deadline`](super::Machine::next_deadline) has come.
     Tick,
-}
-
-/// How a process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Exit {
-    /// By itself, with this exit code.
-    Code(i32),
-    /// By a signal.
-    Signal {
-        /// The signal's number.
-        signal: i32,
-        /// A core dump was written.
-        core: bool,
-    },
 }
 
 /// Something the event loop shall do, in the order given.
