@@ -14,7 +14,8 @@
 //! | [`host`] | boot id, pid namespace, page size, processors |
 //! | [`image`] | `dl_iterate_phdr` |
 //! | [`pidfd`] | `pidfd_open`, `pidfd_send_signal`, `waitid(P_PIDFD)` |
-//! | [`poll`] | `poll`, `eventfd`, `socketpair` |
+//! | [`poll`] | `poll`, `eventfd`, `inotify`, `pipe`, `socketpair` |
+//! | [`process`] | `prctl`, `killpg`, and which file this process executes |
 //! | [`signals`] | `pthread_sigmask` |
 //! | [`start`] | `clone(CLONE_VM \| CLONE_VFORK \| CLONE_PIDFD)` and `execve`: the one way a child begins |
 
