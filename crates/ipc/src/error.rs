@@ -70,6 +70,16 @@ pub enum Error {
     /// The segment belongs to another user.
     #[error("the segment belongs to user {0}")]
     OtherUser(u32),
+    /// A message is longer than what bounds it.
+    #[error("a message of {bytes} bytes is longer than {of}: {limit} bytes")]
+    TooLong {
+        /// Bytes of the message.
+        bytes: u64,
+        /// How many there may be.
+        limit: u64,
+        /// What bounds it.
+        of: &'static str,
+    },
     /// A handle names an object that is gone, or one of another kind or type.
     #[error("a handle names no {0} in this segment: the object is gone, or of another type")]
     NoSuchObject(&'static str),

@@ -60,6 +60,7 @@ mod pipe;
 mod plain;
 mod queue;
 mod segment;
+mod select;
 mod sync;
 #[cfg(feature = "testing")]
 #[doc(hidden)]
@@ -69,9 +70,13 @@ mod value;
 pub use error::Error;
 pub use pipe::{Pipe, PipeError};
 pub use plain::{Element, Plain};
-pub use queue::{Iter, Lease, Queue, QueueBuilder, RecvError, SendError};
+pub use queue::{
+    BatchError, ByValue, Encoded, Inline, Iter, Lease, Loan, Mode, Queue, QueueBuilder, Received,
+    Receiver, RecvError, SendError, Sender, Slices, Transport, TryIter, channel,
+};
 pub use segment::catalog::Kind;
 pub use segment::{Builder, Segment, view};
+pub use select::{Selectable, select, select_timeout, try_select};
 pub use sync::{
     Barrier, BoundedSemaphore, Broken, Condvar, Event, LockError, Mutex, MutexGuard, OnceCell,
     OverRelease, Passed, Permit, ReentrantGuard, ReentrantMutex, RwLock, RwLockReadGuard,

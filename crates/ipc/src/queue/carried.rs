@@ -9,26 +9,26 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use super::block::{HEAD, RawBlock, Role};
+use super::channel;
+use super::control::Control;
 use super::raw::RawRing;
 use crate::segment::Segment;
-use crate::segment::catalog::{Entry, Kind, ObjectId};
+use crate::segment::catalog::{Entry, Kind, ObjectId, Phase};
 
-/// Calls `visit` with every object that the object `id` keeps alive: a queue's messages and blocks.
-pub(crate) fn each(
-    segment: &Segment,
-    id: ObjectId,
-    entry: &Entry,
-    visit: &mut dyn FnMut(ObjectId),
-) {
-    if entry.kind != Some(Kind::Queue) {
-        return;
+/// Calls `visit` with every object that the one which `entry` describes keeps alive: those that a queue's messages
+/// carry, its blocks, the queue of a channel's end.
+pub(crate) fn each(segment: &Segment, entry: &Entry, visit: &mut dyn FnMut(ObjectId)) {
+    match entry.kind {
+        Some(Kind::Queue) => {}
+        Some(Kind::End) => return channel::queue_of(segment, entry).into_iter().for_each(visit),
+        _ => return,
     }
-    let Some(ring) = RawRing::new(segment, id, entry) else {
+    let Some(ring) = RawRing::new(segment, entry) else {
         return;
     };
-    let chunks = ring.words().chunks.iter();
+    let chunks = ring.store().chunks.iter();
     chunks.filter_map(|word| ObjectId::unpack(word.load(Acquire))).for_each(&mut *visit);
-    if ring.words().carries.load(Acquire) == 0 {
+    if ring.store().carries.load(Acquire) == 0 {
         return;
     }
     for number in 0..ring.blocks() {
@@ -87,11 +87,9 @@ pub(crate) fn payload(
 pub(crate) fn is_carried(segment: &Segment, wanted: ObjectId) -> bool {
     segment.entries().any(|index| {
         let raw = segment.entry(index);
-        let (generation, _) = raw.state();
         let mut found = false;
-        if raw.is_live(generation) {
-            let id = ObjectId { index, generation };
-            each(segment, id, &raw.read(), &mut |named| found |= named == wanted);
+        if let (_, Phase::Live) = raw.state() {
+            each(segment, &raw.read(), &mut |named| found |= named == wanted);
         }
         found
     })
@@ -99,17 +97,14 @@ pub(crate) fn is_carried(segment: &Segment, wanted: ObjectId) -> bool {
 
 /// Notes on a queue that is put into a message that another process is about to know it.
 pub(crate) fn note_shared(segment: &Segment, id: ObjectId) {
-    let entry = segment.entry(id.index).read();
-    if entry.kind == Some(Kind::Queue)
-        && let Some(ring) = RawRing::new(segment, id, &entry)
-    {
-        ring.note_shared();
+    if let Some(control) = Control::of(segment, &segment.entry(id.index).read()) {
+        control.note_shared();
     }
 }
 
-/// Wakes everybody who waits at the queue that `entry` describes.
-pub(crate) fn wake_all(segment: &Segment, id: ObjectId, entry: &Entry) {
-    if let Some(ring) = RawRing::new(segment, id, entry) {
-        ring.wake_all();
+/// Wakes everybody who waits at what `entry` describes, if that is a queue.
+pub(crate) fn wake_all(segment: &Segment, entry: &Entry) {
+    if let Some(control) = Control::of(segment, entry) {
+        control.wake_all();
     }
 }

@@ -68,10 +68,14 @@ pub enum Kind {
     ReentrantMutex = 15,
     /// A [`OnceCell`](crate::OnceCell).
     OnceCell = 16,
+    /// A [`Queue`](crate::Queue) of [`Inline`](crate::Inline) messages.
+    InlineQueue = 17,
+    /// An end of a [`channel`](crate::channel).
+    End = 18,
 }
 
 impl Kind {
-    const ALL: [Kind; 16] = [
+    const ALL: [Kind; 18] = [
         Kind::Mutex,
         Kind::Counter,
         Kind::Array,
@@ -88,11 +92,23 @@ impl Kind {
         Kind::Barrier,
         Kind::ReentrantMutex,
         Kind::OnceCell,
+        Kind::InlineQueue,
+        Kind::End,
     ];
 
     /// Whether each participant has a word of its own for an object of this kind.
     pub(crate) fn has_shares(self) -> bool {
         matches!(self, Kind::Counter | Kind::RwLock)
+    }
+
+    /// Whether it begins with a queue's control words.
+    pub(crate) fn is_queue(self) -> bool {
+        matches!(self, Kind::Queue | Kind::InlineQueue)
+    }
+
+    /// Whether somebody who waits at a queue may wait for it to go.
+    pub(crate) fn is_awaited(self) -> bool {
+        self.is_queue() || self == Kind::End
     }
 
     fn from_code(code: u32) -> Option<Kind> {
@@ -118,6 +134,8 @@ impl Kind {
             Kind::Barrier => "barrier",
             Kind::ReentrantMutex => "reentrant mutex",
             Kind::OnceCell => "once cell",
+            Kind::InlineQueue => "inline queue",
+            Kind::End => "channel end",
         }
     }
 }
@@ -168,8 +186,12 @@ impl Spec {
 
     /// Whether `entry` describes what this asks for.
     pub(crate) fn is(&self, entry: &Entry) -> bool {
+        entry.element == self.element && self.is_sized_as(entry)
+    }
+
+    /// As [`is`](Spec::is), whatever the elements are.
+    pub(crate) fn is_sized_as(&self, entry: &Entry) -> bool {
         entry.kind == Some(self.kind)
-            && entry.element == self.element
             && entry.element_bytes == self.element_bytes
             && entry.count == self.count
             && entry.bytes == self.bytes

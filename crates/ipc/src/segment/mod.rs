@@ -41,9 +41,9 @@ pub(crate) mod recovery;
 pub mod view;
 pub(crate) mod watcher;
 
-pub(crate) use lifetime::{Object, handle};
+pub(crate) use lifetime::{Object, handle, named, travels};
 
-use catalog::RawEntry;
+use catalog::{ObjectId, RawEntry};
 use layout::{FORMAT, Geometry, Header, MAGIC, Raw};
 use memory::Memory;
 use participants::{Mark, RawParticipant, Slot};
@@ -83,6 +83,8 @@ pub(crate) struct Inner {
     pid: u32,
     /// The objects that this process has handles of.
     objects: Mutex<HashMap<u32, Weak<Object>>>,
+    /// Those that it has none of any more, but could not let go of.
+    late: Mutex<Vec<ObjectId>>,
     /// Whether dropping the last handle leaves the segment; a view of a snapshot does not.
     leaves: bool,
     /// Slots that count as dead without proof, for the stepping harness: a bit each.
@@ -294,6 +296,7 @@ impl Segment {
             generation,
             pid: host::pid(),
             objects: Mutex::new(HashMap::new()),
+            late: Mutex::new(Vec::new()),
             leaves: false,
             fenced: AtomicU64::new(0),
         };

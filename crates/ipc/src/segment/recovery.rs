@@ -29,6 +29,8 @@ use super::lifetime::{CATALOG_PATIENCE, Catalog};
 use super::participants::{Mark, Phase as Life, Slot, State};
 use super::{Segment, catalog};
 use crate::error::Error;
+use crate::queue::carried;
+use crate::queue::inline::InlineRing;
 use crate::queue::raw::RawRing;
 use crate::sync::{barrier, condvar, event, mutex, once, reentrant, rwlock, semaphore};
 use crate::value::{self, tally};
@@ -146,8 +148,8 @@ impl Segment {
             self.fold(kind, id, &entry, dead);
         }
         self.entries().for_each(|index| self.clear_mark(dead, Mark::Attached, index));
-        for (kind, id, entry) in self.each_live(&touched) {
-            self.wake(kind, id, &entry);
+        for (kind, _, entry) in self.each_live(&touched) {
+            self.wake(kind, &entry);
         }
         for index in self.entries().filter(|index| self.is_marked(dead, Mark::Touched, *index)) {
             // One that is folded has no share left; one that is dying, and not folded, may have.
@@ -192,15 +194,20 @@ impl Segment {
                 barrier::recover(self, entry);
             }
             Kind::Queue => {
-                if let Some(ring) = RawRing::new(self, id, entry) {
+                if let Some(ring) = RawRing::new(self, entry) {
                     ring.recover(dead, |block, sequence| {
                         done.contains(&tally::Name::new(id, block, sequence))
                     });
                 }
             }
+            Kind::InlineQueue => {
+                if let Some(ring) = InlineRing::new(self, entry) {
+                    ring.recover(dead);
+                }
+            }
             // These hold nothing in anybody's name, or are folded.
             Kind::Barrier | Kind::Condvar | Kind::Event | Kind::Semaphore | Kind::Array => {}
-            Kind::Counter | Kind::Tally | Kind::Blocks | Kind::Buffer => {}
+            Kind::Counter | Kind::Tally | Kind::Blocks | Kind::Buffer | Kind::End => {}
         }
     }
 
@@ -215,13 +222,9 @@ impl Segment {
 
     /// Wakes everybody who waits at an object. Locks wake whoever waits for them as they are
     /// repaired.
-    fn wake(&self, kind: Kind, id: ObjectId, entry: &catalog::Entry) {
+    fn wake(&self, kind: Kind, entry: &catalog::Entry) {
         match kind {
-            Kind::Queue => {
-                if let Some(ring) = RawRing::new(self, id, entry) {
-                    ring.wake_all();
-                }
-            }
+            Kind::Queue | Kind::InlineQueue => carried::wake_all(self, entry),
             Kind::Barrier => barrier::wake_all(self, entry),
             Kind::Condvar => condvar::wake_all(self, entry),
             Kind::Event => event::wake_all(self, entry),

@@ -11,13 +11,14 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use multiproc_sys::host;
 
-use super::catalog::{Entry, Kind, ObjectId, Phase, read_name};
+use super::catalog::{Entry, Kind, Phase, read_name};
 use super::layout::{FORMAT, Geometry, Header, MAGIC, PAGE};
 use super::memory::Memory;
 use super::participants::{Mark, Phase as Life, Slot};
 use super::{Segment, named, raw};
 use crate::error::Error;
 use crate::plain::Element;
+use crate::queue::inline::InlineRing;
 use crate::queue::raw::RawRing;
 use crate::sync::{barrier, event, mutex, once, reentrant, rwlock, semaphore};
 use crate::value::{counter_total, tally, words};
@@ -264,7 +265,6 @@ impl View {
         {
             return None;
         }
-        let id = ObjectId { index: object.index, generation: object.generation };
         match object.kind {
             Kind::Counter => counter_total(segment, object.index, &entry).map(Content::Number),
             Kind::Array => Some(Content::Elements(self.elements(&entry, 0, entry.count, most))),
@@ -308,15 +308,24 @@ impl View {
                 Some(Content::Sums(sums))
             }
             Kind::Queue => {
-                let ring = RawRing::new(segment, id, &entry)?;
+                let ring = RawRing::new(segment, &entry)?;
                 Some(Content::Queue {
                     waiting: ring.len(),
                     capacity: u64::from(ring.capacity()),
-                    closed: ring.is_closed(),
+                    closed: ring.control().is_closed(),
                     leases: ring.has_leases(),
                 })
             }
-            Kind::Blocks | Kind::Buffer => Some(Content::Part),
+            Kind::InlineQueue => {
+                let ring = InlineRing::new(segment, &entry)?;
+                Some(Content::Queue {
+                    waiting: ring.len(),
+                    capacity: u64::from(ring.capacity()),
+                    closed: ring.control().is_closed(),
+                    leases: false,
+                })
+            }
+            Kind::Blocks | Kind::Buffer | Kind::End => Some(Content::Part),
         }
     }
 

@@ -7,6 +7,8 @@
 
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::fence;
 use std::time::Duration;
 
 use multiproc_sys::clock::Deadline;
@@ -150,6 +152,8 @@ impl Condvar {
 
     /// Wakes up to `count` that wait. Never blocks.
     pub fn notify(&self, count: u32) {
+        // ORDERING(eventcount): whatever the caller has changed, and how, before the look for sleepers.
+        fence(SeqCst);
         self.waiters().notify(count);
     }
 

@@ -105,6 +105,10 @@ impl Event {
         self.object.raw(0)
     }
 
+    pub(crate) fn waiters(&self) -> &EventCount {
+        &self.raw().waiters
+    }
+
     /// Sets it: everybody who waits passes; if it is auto-reset, one. Never blocks.
     pub fn set(&self) {
         let raw = self.raw();

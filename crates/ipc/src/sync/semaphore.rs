@@ -85,6 +85,10 @@ impl Semaphore {
         self.object.raw(0)
     }
 
+    pub(crate) fn waiters(&self) -> &EventCount {
+        &self.raw().waiters
+    }
+
     /// Lowers the count if it is not 0; false if it is. Never blocks.
     pub fn try_acquire(&self) -> bool {
         // DEATH: lowered for nobody; without owners that cannot be told.
@@ -197,6 +201,10 @@ impl BoundedSemaphore {
 
     fn raw(&self) -> &RawBounded {
         self.object.raw(0)
+    }
+
+    pub(crate) fn waiters(&self) -> &EventCount {
+        &self.raw().waiters
     }
 
     fn owner(&self, permit: u64) -> &AtomicU32 {

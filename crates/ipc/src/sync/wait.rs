@@ -22,8 +22,9 @@
 //!
 //! # Orderings
 //!
-//! - `eventcount`: the announcement (RMW, `SeqCst`) precedes the second look; the change precedes a
-//!   `SeqCst` fence, which precedes the look for sleepers. One of the two sees the other.
+//! - `eventcount`: the announcement (RMW, `SeqCst`) precedes a `SeqCst` fence, which precedes the
+//!   second look; the change (`SeqCst`, or before a `SeqCst` fence) precedes the look for sleepers
+//!   (`SeqCst`). All four are in one order, so one of the two sees the other.
 //!
 //! # If a process dies
 //!
@@ -47,7 +48,7 @@ const PATIENCE: (Duration, Duration) = (Duration::from_millis(5), Duration::from
 
 /// A place where threads of any process sleep until something changed.
 #[repr(transparent)]
-pub(crate) struct EventCount(AtomicU64);
+pub struct EventCount(AtomicU64);
 
 // SAFETY: an atomic.
 unsafe impl Raw for EventCount {}
@@ -56,6 +57,12 @@ unsafe impl Raw for EventCount {}
 #[derive(Clone, Copy)]
 #[must_use]
 struct Ticket(u64);
+
+impl Ticket {
+    fn sequence(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
 
 const WAITERS: u64 = 0xffff;
 const EPOCH: u64 = 0xffff << 16;
@@ -95,19 +102,19 @@ impl EventCount {
     }
 
     fn sleep(&self, ticket: Ticket, deadline: Option<Deadline>) -> Waited {
-        futex::wait(self.futex(), (ticket.0 >> 32) as u32, deadline)
+        futex::wait(self.futex(), ticket.sequence(), deadline)
     }
 
-    /// Wakes up to `count` sleepers after a change that the caller has made.
+    /// Whether anybody may be asleep.
+    pub(crate) fn has_waiters(&self) -> bool {
+        self.0.load(SeqCst) & WAITERS != 0
+    }
+
+    /// Wakes up to `count` sleepers after a change that the caller has made by a `SeqCst` operation,
+    /// or before a `SeqCst` fence.
     pub(crate) fn notify(&self, count: u32) {
-        // ORDERING(eventcount): the change before this fence, the look for sleepers after it.
-        fence(SeqCst);
-        self.notify_too(count);
-    }
-
-    /// As [`notify`](EventCount::notify), right behind another one for the same change.
-    pub(crate) fn notify_too(&self, count: u32) {
-        if self.0.load(Relaxed) & WAITERS != 0 {
+        // ORDERING(eventcount): SeqCst, after the change.
+        if self.has_waiters() {
             // DEATH: nobody is woken; recovery does it.
             self.0.fetch_add(ONE_SEQUENCE, SeqCst);
             futex::wake(self.futex(), count);
@@ -192,6 +199,39 @@ impl EventCount {
         let waited = self.sleep(ticket, deadline);
         self.sign_off(ticket);
         waited != Waited::TimedOut
+    }
+}
+
+/// As [`EventCount::wait_for`], for what may be told by any of `counts`. Whoever of them is woken
+/// passes the wake on in the end: it may have come for what this thread does not take.
+pub(crate) fn wait_any<R>(
+    counts: &[&EventCount],
+    deadline: Option<Deadline>,
+    mut attempt: impl FnMut() -> Option<R>,
+) -> Option<R> {
+    if let Some(done) = spin(&mut attempt) {
+        return Some(done);
+    }
+    loop {
+        let tickets: Vec<Ticket> = counts.iter().map(|count| count.announce()).collect();
+        let mut done = attempt();
+        let mut late = false;
+        if done.is_none() {
+            let asleep = counts.iter().zip(&tickets);
+            let words: Vec<_> =
+                asleep.map(|(count, ticket)| (count.futex(), ticket.sequence())).collect();
+            let waited = futex::wait_any(&words, deadline);
+            late = waited == Waited::TimedOut || deadline.is_some_and(|it| it.passed());
+            done = attempt();
+        }
+        for (count, ticket) in counts.iter().zip(tickets) {
+            count.sign_off(ticket);
+        }
+        if done.is_some() || late {
+            // DEATH: a wake that this thread swallowed is made up for by recovery.
+            counts.iter().for_each(|count| count.notify(1));
+            return done;
+        }
     }
 }
 

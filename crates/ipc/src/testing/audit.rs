@@ -8,6 +8,8 @@ use std::sync::atomic::Ordering::SeqCst;
 use super::word;
 use crate::queue::block::{NEUTRAL, Role};
 use crate::queue::cell::{Cell, State};
+use crate::queue::control::Control;
+use crate::queue::inline::{self, InlineRing};
 use crate::queue::raw::RawRing;
 use crate::segment::Segment;
 use crate::segment::catalog::{Entry, Kind, ObjectId, Phase};
@@ -24,6 +26,7 @@ pub fn audit(segment: &Segment, living: &[u32]) -> Vec<String> {
     for (id, entry) in audit.live() {
         match entry.kind {
             Some(Kind::Queue) => audit.queue(id, &entry),
+            Some(Kind::InlineQueue) => audit.inline_queue(id, &entry),
             Some(Kind::Mutex) => audit.lock("a mutex", segment.raw(entry.offset)),
             Some(Kind::Value) => audit.lock("a value", segment.raw(entry.offset + 8)),
             Some(Kind::Counter | Kind::Tally) => audit.sum(id, &entry),
@@ -168,11 +171,11 @@ impl Audit<'_> {
         let segment = self.segment;
         let Some((_, entry)) = live.iter().find(|(one, _)| *one == id) else { return Vec::new() };
         let ring = match entry.kind {
-            Some(Kind::Queue) => RawRing::new(segment, id, entry),
+            Some(Kind::Queue) => RawRing::new(segment, entry),
             _ => None,
         };
         let Some(ring) = ring else { return Vec::new() };
-        let chunks = ring.words().chunks.iter();
+        let chunks = ring.store().chunks.iter();
         let mut named: Vec<ObjectId> =
             chunks.filter_map(|chunk| ObjectId::unpack(chunk.load(SeqCst))).collect();
         for (number, block) in ring.each_block() {
@@ -230,18 +233,31 @@ impl Audit<'_> {
     }
 
     fn queue(&mut self, id: ObjectId, entry: &Entry) {
-        let Some(ring) = RawRing::new(self.segment, id, entry) else {
+        let Some(ring) = RawRing::new(self.segment, entry) else {
             return self.found(format!("queue {} is none: {entry:?}", id.index));
         };
         let queue = id.index;
         let cells: Vec<Cell> = ring.cells().map(|cell| Cell::unpack(cell.load(SeqCst))).collect();
         let named = self.cells(queue, &ring, &cells);
         self.blocks(queue, &ring, &named);
-        self.positions(queue, &ring, &cells);
-        let waiters = [ring.not_empty().waiters(), ring.not_full().waiters()];
-        if waiters != [0, 0] {
-            self.found(format!("queue {queue}: {waiters:?} sleepers are announced, nobody sleeps"));
+        let cells: Vec<(u64, bool)> =
+            cells.iter().map(|cell| (cell.lap.into(), cell.state == State::Free)).collect();
+        self.positions(queue, ring.control(), &cells);
+    }
+
+    fn inline_queue(&mut self, id: ObjectId, entry: &Entry) {
+        let Some(ring) = InlineRing::new(self.segment, entry) else {
+            return self.found(format!("queue {} is none: {entry:?}", id.index));
+        };
+        let queue = id.index;
+        let cells: Vec<inline::Cell> = ring.cells().collect();
+        // Whoever writes is named in the cell; nobody living is in the middle of it.
+        for cell in cells.iter().filter(|cell| cell.state == inline::State::Write) {
+            self.found(format!("queue {queue}: {cell:?} is being written by nobody living"));
         }
+        let cells: Vec<(u64, bool)> =
+            cells.iter().map(|cell| (cell.lap, cell.state == inline::State::Free)).collect();
+        self.positions(queue, ring.control(), &cells);
     }
 
     /// The cells by themselves; returns the cell that names each block.
@@ -286,17 +302,17 @@ impl Audit<'_> {
             }
             retries |= own.role == Role::Retry;
         }
-        if retries && ring.words().retries.load(SeqCst) & 1 == 0 {
+        if retries && ring.store().retries.load(SeqCst) & 1 == 0 {
             self.found(format!("queue {queue}: a block is to be received again, no flag says so"));
         }
     }
 
-    /// The positions that the cells stand for follow each other: messages, then free ones.
-    fn positions(&mut self, queue: u32, ring: &RawRing<'_>, cells: &[Cell]) {
-        let capacity = u64::from(ring.capacity());
-        let position = |(index, cell): (usize, &Cell)| {
-            (u64::from(cell.lap) * capacity + index as u64, cell.state == State::Free)
-        };
+    /// The positions that the cells stand for, by their laps and whether they are free, follow each
+    /// other: messages, then free ones. Nobody sleeps.
+    fn positions(&mut self, queue: u32, control: &Control, cells: &[(u64, bool)]) {
+        let capacity = cells.len() as u64;
+        let position =
+            |(index, (lap, free)): (usize, &(u64, bool))| (lap * capacity + index as u64, *free);
         let positions: Vec<(u64, bool)> = cells.iter().enumerate().map(position).collect();
         let free = positions.iter().filter(|(_, free)| *free).map(|(position, _)| *position);
         let full = positions.iter().filter(|(_, free)| !*free).map(|(position, _)| *position);
@@ -306,15 +322,21 @@ impl Audit<'_> {
         {
             self.found(format!("queue {queue}: positions with gaps: {positions:?}"));
         }
-        let of = |cursor: crate::queue::cell::Cursor| {
+        let of = |cursor: crate::queue::cursor::Cursor| {
             cursor.lap() * capacity + u64::from(cursor.index())
         };
-        let (head, tail) = (of(ring.head()), of(ring.tail()));
+        let cells = capacity as u32;
+        let (head, tail) = (of(control.head_of(cells)), of(control.tail_of(cells)));
         let front = full.min().unwrap_or(end);
         if tail > end || head > front {
             self.found(format!(
                 "queue {queue}: hints {head}, {tail} are beyond the front {front} or end {end}"
             ));
+        }
+        let waiters = [control.not_empty(), control.not_full(), control.idle()];
+        let waiters = waiters.map(|count| count.waiters());
+        if waiters != [0; 3] {
+            self.found(format!("queue {queue}: {waiters:?} sleepers are announced, nobody sleeps"));
         }
     }
 }

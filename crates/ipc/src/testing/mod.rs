@@ -17,7 +17,7 @@ use crate::queue::block::{Own, Role};
 use crate::queue::cell::{Cell, State};
 use crate::queue::raw::RawRing;
 use crate::segment::Segment;
-use crate::segment::catalog::{Kind, ObjectId, Phase::Live};
+use crate::segment::catalog::{Kind, Phase::Live};
 use crate::segment::layout::Geometry;
 use crate::segment::memory::Memory;
 use crate::segment::participants::{Phase, Slot};
@@ -179,7 +179,9 @@ pub fn hold_catalog(segment: &Segment) -> Result<impl Sized + '_, Error> {
 
 /// How many threads are announced as sleepers on queues.
 pub fn sleepers(segment: &Segment) -> u64 {
-    rings(segment).map(|ring| ring.not_empty().waiters() + ring.not_full().waiters()).sum()
+    rings(segment)
+        .map(|ring| ring.control().not_empty().waiters() + ring.control().not_full().waiters())
+        .sum()
 }
 
 /// How many blocks of queues somebody holds: neither free, nor in a ring, nor to be received again.
@@ -197,10 +199,10 @@ pub fn held_blocks(segment: &Segment) -> usize {
 fn rings(segment: &Segment) -> impl Iterator<Item = RawRing<'_>> {
     segment.entries().filter_map(|index| {
         let raw = segment.entry(index);
-        let (generation, phase) = raw.state();
+        let (_, phase) = raw.state();
         let entry = raw.read();
         let is_queue = phase == Live && entry.kind == Some(Kind::Queue);
-        is_queue.then(|| RawRing::new(segment, ObjectId { index, generation }, &entry))?
+        is_queue.then(|| RawRing::new(segment, &entry))?
     })
 }
 
@@ -237,7 +239,7 @@ pub fn taken_slots(segment: &Segment) -> Vec<u32> {
 /// # Errors
 /// When they are those of another segment.
 pub fn name<H: Serialize>(segment: &Segment, handles: &H) -> Result<Vec<u8>, Error> {
-    Ok(codec::encode(Route::Message(segment), handles)?.bytes)
+    Ok(codec::encode(Route::Message(segment, None), handles)?.bytes)
 }
 
 /// Reaches what was named.
@@ -245,7 +247,7 @@ pub fn name<H: Serialize>(segment: &Segment, handles: &H) -> Result<Vec<u8>, Err
 /// # Errors
 /// [`Error::Codec`] when it is gone.
 pub fn reach<H: DeserializeOwned>(segment: &Segment, name: &[u8]) -> Result<H, Error> {
-    codec::decode(Route::Message(segment), name)
+    codec::decode(Route::Message(segment, None), name)
 }
 
 /// The word at `offset` of the segment.
