@@ -53,12 +53,12 @@
 //! A stopped receiver in `Take` delays nobody: the next sender that needs the cell finishes for it.
 
 use std::cmp::Ordering::{Equal, Greater, Less};
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use super::block::{HEAD, RawBlock, Role};
 use super::carried;
 use super::cell::{Cell, Cursor, INDEX_MAX, State};
+use crate::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use crate::atomic::{AtomicU32, AtomicU64};
 use crate::codec::Encoded;
 use crate::error::Error;
 use crate::segment::catalog::{Entry, Kind, ObjectId, Spec};
