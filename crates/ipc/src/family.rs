@@ -8,13 +8,13 @@
 use std::fmt;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::str::FromStr;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::atomic::AtomicU32;
+use crate::atomic::Ordering::Relaxed;
 use crate::codec::{self, Encoded, Route};
 use crate::error::Error;
 use crate::queue::block::Role;

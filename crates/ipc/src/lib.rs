@@ -52,6 +52,7 @@
 //! It blocks nobody in sending and receiving, counting, tallying or reading; only if it is stopped in
 //! the instant between a change and waking whoever waits for it, that one sleeps on until the next.
 
+mod atomic;
 mod codec;
 mod error;
 #[doc(hidden)]

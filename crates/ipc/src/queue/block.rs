@@ -19,9 +19,8 @@
 //! The sequence changes with every allocation, so a helper that comes too late for a message
 //! cannot take the block from the next one.
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
-use std::sync::atomic::{AtomicU32, AtomicU64};
-
+use crate::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+use crate::atomic::{AtomicU32, AtomicU64};
 use crate::segment::layout::Raw;
 use crate::segment::participants::Slot;
 

@@ -28,11 +28,11 @@
 //! An end that it did not write is written by the next one who needs it.
 
 use std::cmp::Ordering;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 
 use super::cell::{Cell, State};
 use super::cursor::{self, Cursor};
 use super::raw::RawRing;
+use crate::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 
 const BYTES_BITS: u32 = 48;
 const BYTES: u64 = (1 << BYTES_BITS) - 1;

@@ -5,13 +5,12 @@
 //! the catalog's lock while others send and receive: a name may be stale, so each is checked
 //! against the catalog, and a name that is missed belongs to somebody who is attached.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
-
 use super::block::{HEAD, RawBlock, Role};
 use super::channel;
 use super::control::Control;
 use super::raw::RawRing;
+use crate::atomic::AtomicU64;
+use crate::atomic::Ordering::{Acquire, Relaxed};
 use crate::segment::Segment;
 use crate::segment::catalog::{Entry, Kind, ObjectId, Phase};
 

@@ -22,8 +22,6 @@
 //! who waits at a queue is woken to look again.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use serde::de::{DeserializeOwned, Error as _};
@@ -35,6 +33,8 @@ use super::handle::{Iter, Queue, TryIter};
 use super::lease::Lease;
 use super::mode::{ByValue, Encoded, Inline, Mode, Slices, Transport};
 use super::slices::{Loan, Received};
+use crate::atomic::AtomicU64;
+use crate::atomic::Ordering::Relaxed;
 use crate::codec;
 use crate::error::Error;
 use crate::plain::Plain;
@@ -97,10 +97,11 @@ pub fn channel<T: Serialize + DeserializeOwned>(
     Queue::builder(capacity).channel()
 }
 
+/// Both ends of a channel.
+pub(super) type Ends<T, M> = (Sender<T, M>, Receiver<T, M>);
+
 /// Gives a queue that nobody else has yet two ends.
-pub(super) fn split<T, M: Transport<T>>(
-    queue: Queue<T, M>,
-) -> Result<(Sender<T, M>, Receiver<T, M>), Error> {
+pub(super) fn split<T, M: Transport<T>>(queue: Queue<T, M>) -> Result<Ends<T, M>, Error> {
     let segment = queue.object.segment();
     let name = queue.object.id.pack();
     let end = || {
@@ -120,17 +121,21 @@ fn carry<Z: Serializer>(end: &Object, serializer: Z) -> Result<Z::Ok, Z::Error> 
     end.id.pack().serialize(serializer)
 }
 
+/// An end of a channel, as this process reaches it.
+struct Reached<T, M> {
+    end: Arc<Object>,
+    queue: Queue<T, M>,
+}
+
 /// The end that a message names, and its queue.
-fn reach<'de, T, M, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<(Arc<Object>, Queue<T, M>), D::Error>
+fn reach<'de, T, M, D: Deserializer<'de>>(deserializer: D) -> Result<Reached<T, M>, D::Error>
 where
     Queue<T, M>: Shared,
 {
     let end = codec::reach::<End>(u64::deserialize(deserializer)?).map_err(D::Error::custom)?;
     let queue = end.raw::<RawEnd>(0).queue.load(Relaxed);
     let queue = codec::reach::<Queue<T, M>>(queue).map_err(D::Error::custom)?;
-    Ok((end, Queue::over(queue)))
+    Ok(Reached { end, queue: Queue::over(queue) })
 }
 
 macro_rules! end {
@@ -199,7 +204,7 @@ macro_rules! end {
     ($name:ident<T $(: $bound:ident)?, $mode:ident>) => {
         impl<'de, T $(: $bound)?> Deserialize<'de> for $name<T, $mode> {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let (end, queue) = reach(deserializer)?;
+                let Reached { end, queue } = reach(deserializer)?;
                 Ok($name { end, queue })
             }
         }

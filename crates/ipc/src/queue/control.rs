@@ -19,11 +19,10 @@
 //!   taken: they are stored only after the claim. Both are hints; the cells are the truth.
 //! - I2 `shared` changes whenever a process attaches, or a message is to carry a handle.
 
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicU32, AtomicU64};
-
 use super::carried;
 use super::cursor::Cursor;
+use crate::atomic::Ordering::{Relaxed, SeqCst};
+use crate::atomic::{AtomicU32, AtomicU64};
 use crate::segment::Segment;
 use crate::segment::catalog::{Entry, ObjectId};
 use crate::segment::layout::Raw;

@@ -9,9 +9,9 @@
 //! The cells are the truth. A cursor only says where to begin to look: each cell tells on which lap
 //! it is, and so how far a cursor is off.
 
+use crate::atomic::AtomicU64;
+use crate::atomic::Ordering::Relaxed;
 use std::cmp::Ordering;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
 
 const INDEX_BITS: u32 = 24;
 const INDEX: u64 = (1 << INDEX_BITS) - 1;

@@ -52,12 +52,12 @@
 //! send. The queue of blocks has no such state.
 
 use std::cmp::Ordering::{Equal, Greater, Less};
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use super::control::Control;
 use super::cursor::{self, CELLS_MAX, Cursor};
 use super::raw::Published;
+use crate::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use crate::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use crate::plain::Plain;
 use crate::segment::catalog::{Entry, Kind};
 use crate::segment::layout::Raw;

@@ -49,14 +49,14 @@
 //! A stopped receiver in `Take` delays nobody: the next sender that needs the cell finishes for it.
 
 use std::cmp::Ordering::{Equal, Greater, Less};
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 
 use super::block::Role;
 use super::cell::{Cell, State};
 use super::control::Control;
 use super::cursor::{CELLS_MAX, Cursor};
 use super::store::{RawStore, first_blocks, stride};
+use crate::atomic::AtomicU64;
+use crate::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use crate::segment::catalog::{Entry, Kind, Spec};
 use crate::segment::layout::Raw;
 use crate::segment::participants::Slot;

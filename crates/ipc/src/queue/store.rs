@@ -19,8 +19,6 @@
 //! What it held and no cell names is freed, with all that its message kept alive; see `raw`.
 
 use std::ptr::NonNull;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use multiproc_sys::clock::Deadline;
 
@@ -28,6 +26,8 @@ use super::block::{HEAD, RawBlock, Role};
 use super::carried;
 use super::cell::BLOCKS_MAX;
 use super::raw::RawRing;
+use crate::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use crate::atomic::{AtomicU32, AtomicU64};
 use crate::codec::Encoded;
 use crate::error::Error;
 use crate::segment::catalog::{Kind, ObjectId, Spec};

@@ -23,11 +23,10 @@
 //!   reference collects afterwards, and wakes who waits at a queue for the last of them to go.
 //! - I4 A handle names index and generation; the generation changes when the entry is freed.
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicU32, AtomicU64};
-
 use super::layout::Raw;
 use super::participants::Slot;
+use crate::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use crate::atomic::{AtomicU32, AtomicU64};
 use crate::error::Error;
 use crate::plain::Element;
 

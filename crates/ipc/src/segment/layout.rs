@@ -16,10 +16,9 @@
 //! A slot has 12 bits and an object's index has 12 bits in the words of queues and tallies, hence
 //! [`PARTICIPANTS_MAX`] and [`OBJECTS_MAX`].
 
-use std::sync::atomic::{AtomicU32, AtomicU64};
-
 use super::catalog::RawEntry;
 use super::participants::RawParticipant;
+use crate::atomic::{AtomicU32, AtomicU64};
 use crate::sync::mutex::RawMutex;
 
 /// The most participants a geometry may have: what fits a queue cell's owner, less the neutral one.

@@ -1,8 +1,6 @@
 //! How objects are made, reached, and collected when nobody reaches them any more.
 
 use std::fmt;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -12,6 +10,8 @@ use super::Segment;
 use super::catalog::{self, Entry, Kind, ObjectId, Phase, Spec};
 use super::layout::{Geometry, Raw};
 use super::participants::{Mark, Slot};
+use crate::atomic::AtomicU32;
+use crate::atomic::Ordering::SeqCst;
 use crate::error::Error;
 use crate::queue::carried;
 use crate::sync::mutex::{RawMutex, Taken};

@@ -21,13 +21,13 @@
 //!    carried a handle of a queue it never touched. A sweep that dies before is done again.
 //! 8. The slot is free; one who leaves lets go of the catalog before.
 
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::catalog::{Kind, ObjectId, Phase};
 use super::lifetime::{CATALOG_PATIENCE, Catalog};
 use super::participants::{Mark, Phase as Life, Slot, State};
 use super::{Segment, catalog};
+use crate::atomic::Ordering::Relaxed;
 use crate::error::Error;
 use crate::queue::carried;
 use crate::queue::inline::InlineRing;

@@ -7,7 +7,6 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use multiproc_sys::host;
 
@@ -16,6 +15,8 @@ use super::layout::{FORMAT, Geometry, Header, MAGIC, PAGE};
 use super::memory::Memory;
 use super::participants::{Mark, Phase as Life, Slot};
 use super::{Segment, named, raw};
+use crate::atomic::AtomicU64;
+use crate::atomic::Ordering::{Acquire, Relaxed};
 use crate::error::Error;
 use crate::plain::Element;
 use crate::queue::inline::InlineRing;
@@ -269,8 +270,7 @@ impl View {
             Kind::Counter => counter_total(segment, object.index, &entry).map(Content::Number),
             Kind::Array => Some(Content::Elements(self.elements(&entry, 0, entry.count, most))),
             Kind::Value => {
-                let version =
-                    segment.raw::<std::sync::atomic::AtomicU64>(entry.offset).load(Acquire);
+                let version = segment.raw::<AtomicU64>(entry.offset).load(Acquire);
                 let start = 64 + (version & 1) * u64::from(entry.element_bytes);
                 Some(Content::Elements(self.elements(&entry, start, 1, most)))
             }

@@ -7,14 +7,14 @@
 
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
-use std::sync::atomic::fence;
 use std::time::Duration;
 
 use multiproc_sys::clock::Deadline;
 
 use super::mutex::{LockError, MutexGuard};
 use super::wait::EventCount;
+use crate::atomic::Ordering::SeqCst;
+use crate::atomic::fence;
 use crate::error::Error;
 use crate::plain::Plain;
 use crate::segment::catalog::{Entry, Kind};

@@ -13,10 +13,10 @@
 
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering::{Acquire, Release};
 
 use super::mutex::RawMutex;
+use crate::atomic::AtomicU32;
+use crate::atomic::Ordering::{Acquire, Release};
 use crate::error::Error;
 use crate::plain::Plain;
 use crate::segment::catalog::{Entry, Kind};
@@ -158,7 +158,7 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
-                    let make = || made.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 7;
+                    let make = || made.fetch_add(1, crate::atomic::Ordering::SeqCst) + 7;
                     assert_eq!(cell.get_or_init(make), 7);
                 });
             }

@@ -19,13 +19,13 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use multiproc_sys::clock::Deadline;
 
 use super::mutex::{LockError, Poisoned, RawMutex, Refused, Taken};
+use crate::atomic::AtomicU32;
+use crate::atomic::Ordering::Relaxed;
 use crate::error::Error;
 use crate::plain::Plain;
 use crate::segment::catalog::{Entry, Kind};

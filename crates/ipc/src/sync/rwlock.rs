@@ -32,14 +32,14 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
-use std::sync::atomic::{AtomicU64, fence};
 use std::time::Duration;
 
 use multiproc_sys::clock::Deadline;
 
 use super::mutex::{LockError, Poisoned, RawMutex, Refused, Taken};
 use super::wait::EventCount;
+use crate::atomic::Ordering::SeqCst;
+use crate::atomic::{AtomicU64, fence};
 use crate::error::Error;
 use crate::plain::Plain;
 use crate::segment::catalog::{Entry, Kind};

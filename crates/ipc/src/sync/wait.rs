@@ -31,14 +31,14 @@
 //! A dead sleeper leaves `waiters` too high. A dead waker may have changed something and woken
 //! nobody; one that was woken may have died before it acted. Recovery wakes everybody for all three.
 
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 use std::time::Duration;
 
 use multiproc_sys::clock::Deadline;
-use multiproc_sys::futex::{self, Waited};
 use multiproc_sys::host;
 
+use crate::atomic::Ordering::{Relaxed, SeqCst};
+use crate::atomic::futex::{self, Waited};
+use crate::atomic::{AtomicU32, AtomicU64, fence};
 use crate::segment::layout::Raw;
 
 /// How often a waiter looks again before it sleeps.

@@ -2,10 +2,9 @@
 //!
 //! Written against the words in memory, not with the functions that maintain them.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::SeqCst;
-
 use super::word;
+use crate::atomic::AtomicU64;
+use crate::atomic::Ordering::SeqCst;
 use crate::queue::block::{NEUTRAL, Role};
 use crate::queue::cell::{Cell, State};
 use crate::queue::control::Control;

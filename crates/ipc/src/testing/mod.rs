@@ -5,12 +5,12 @@
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::atomic::AtomicU64;
+use crate::atomic::Ordering::{Relaxed, SeqCst};
 use crate::codec::{self, Route};
 use crate::error::Error;
 use crate::queue::block::{Own, Role};

@@ -3,9 +3,9 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
 
 use super::words;
+use crate::atomic::Ordering::SeqCst;
 use crate::error::Error;
 use crate::plain::Plain;
 use crate::segment::catalog::Kind;
@@ -164,7 +164,7 @@ macro_rules! integers {
         impl Integer for $integer {
             unsafe fn fetch_add(at: *mut u8, amount: Self) -> Self {
                 // SAFETY: by the caller's word.
-                unsafe { &*at.cast::<std::sync::atomic::$atomic>() }.fetch_add(amount, SeqCst)
+                unsafe { &*at.cast::<crate::atomic::$atomic>() }.fetch_add(amount, SeqCst)
             }
         }
     )*};

@@ -2,10 +2,10 @@
 
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
 
 use super::fold::Fold;
+use crate::atomic::AtomicU64;
+use crate::atomic::Ordering::Relaxed;
 use crate::error::Error;
 use crate::segment::catalog::{Entry, Kind};
 use crate::segment::layout::{Geometry, Raw};

@@ -28,9 +28,8 @@
 //! Before the selector names the slot: nothing has happened. After: the share no longer counts, and
 //! whoever recovers next clears it and then the selector's name.
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicU64, fence};
-
+use crate::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use crate::atomic::{AtomicU64, fence};
 use crate::segment::participants::Slot;
 
 const TAG: u64 = 0xffff;

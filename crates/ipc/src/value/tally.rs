@@ -37,11 +37,11 @@
 //! before lanes are folded, so the word is still there.
 
 use std::marker::PhantomData;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU64, fence};
 use std::sync::{Arc, PoisonError};
 
 use super::fold::Fold;
+use crate::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::atomic::{AtomicU64, fence};
 use crate::error::Error;
 use crate::plain::Plain;
 use crate::queue::Lease;

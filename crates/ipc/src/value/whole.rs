@@ -2,10 +2,10 @@
 
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU64, fence};
 
 use super::words;
+use crate::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::atomic::{AtomicU64, fence};
 use crate::error::Error;
 use crate::plain::Plain;
 use crate::segment::catalog::{Entry, Kind};

@@ -4,9 +4,8 @@
 //! word. A copy of more than one word may mix two values; where that matters, a protocol around the
 //! copy tells.
 
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
-
+use crate::atomic::Ordering::Relaxed;
+use crate::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 use crate::plain::Plain;
 
 /// The largest word, of 8 bytes at most, of which `bytes` bytes at `at` consist.
