@@ -218,6 +218,19 @@ impl Barrier {
         self.wait_by(None, action)
     }
 
+    /// As [`wait_with`](Barrier::wait_with), for at most `timeout`: if not all have come and the
+    /// action is done by then, the barrier breaks, for all.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub fn wait_timeout_with(
+        &self,
+        timeout: Duration,
+        action: impl FnOnce(),
+    ) -> Result<Passed, Broken> {
+        self.wait_by(Some(Deadline::after(timeout)), action)
+    }
+
     fn wait_by(&self, deadline: Option<Deadline>, action: impl FnOnce()) -> Result<Passed, Broken> {
         let Some(arrival) = self.raw().waiters.wait_for(deadline, || self.arrive()) else {
             self.abort();
