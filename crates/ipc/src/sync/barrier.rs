@@ -3,8 +3,13 @@
 //! # Shared layout
 //!
 //! ```text
-//! RawBarrier   state u64 [ generation 32 | broken 1 | arrived 31 ], waiters, failed u32
+//! RawBarrier   state u64 [ generation 24 | past 16 | broken 1 | arrived 23 ], waiters
 //! ```
+//!
+//! `past` has a bit for each of the last 16 generations, the last one lowest: whether it was reset
+//! before all had come. So one who waited, and looks late, still learns what became of its own. One
+//! who looks later than that has missed resets, if there are any among the last 16; or others have
+//! passed again and again, more of them than there are parties.
 //!
 //! # States
 //!
@@ -26,6 +31,7 @@ use std::time::Duration;
 use multiproc_sys::clock::Deadline;
 
 use super::wait::EventCount;
+use crate::atomic::AtomicU64;
 use crate::atomic::Ordering::{Relaxed, SeqCst};
 use crate::atomic::{AtomicU32, AtomicU64};
 use crate::error::Error;
@@ -62,8 +68,6 @@ pub struct Barrier {
 struct RawBarrier {
     state: AtomicU64,
     waiters: EventCount,
-    /// The generation that was reset while some waited in it, plus 1.
-    failed: AtomicU32,
 }
 
 // SAFETY: atomics only.
@@ -73,22 +77,47 @@ unsafe impl Raw for RawBarrier {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct State {
     generation: u32,
+    past: u16,
     broken: bool,
     arrived: u32,
 }
 
+const GENERATIONS: u32 = 1 << 24;
+const BROKEN: u64 = 1 << 23;
+const ARRIVED: u32 = (1 << 23) - 1;
+
 impl State {
     fn unpack(word: u64) -> State {
-        let broken = word >> 31 & 1 != 0;
-        State { generation: (word >> 32) as u32, broken, arrived: word as u32 & 0x7fff_ffff }
+        State {
+            generation: (word >> 40) as u32,
+            past: (word >> 24) as u16,
+            broken: word & BROKEN != 0,
+            arrived: word as u32 & ARRIVED,
+        }
     }
 
     fn pack(self) -> u64 {
-        u64::from(self.generation) << 32 | u64::from(self.broken) << 31 | u64::from(self.arrived)
+        let broken = if self.broken { BROKEN } else { 0 };
+        u64::from(self.generation) << 40
+            | u64::from(self.past) << 24
+            | broken
+            | u64::from(self.arrived)
     }
 
-    fn next(self) -> State {
-        State { generation: self.generation.wrapping_add(1), broken: false, arrived: 0 }
+    /// The next generation, empty, after this one has passed or was reset.
+    fn next(self, reset: bool) -> State {
+        let generation = (self.generation + 1) % GENERATIONS;
+        State { generation, past: self.past << 1 | u16::from(reset), broken: false, arrived: 0 }
+    }
+
+    /// What has become of a generation; `None` while it waits.
+    fn outcome(self, generation: u32) -> Option<Result<(), Broken>> {
+        let reset = match self.generation.wrapping_sub(generation) % GENERATIONS {
+            0 => return self.broken.then_some(Err(Broken)),
+            ago @ 1..=16 => self.past >> (ago - 1) & 1 != 0,
+            _ => self.past != 0,
+        };
+        Some(if reset { Err(Broken) } else { Ok(()) })
     }
 }
 
@@ -120,7 +149,8 @@ impl Barrier {
     /// A barrier for `parties` parties, in the current segment.
     ///
     /// # Errors
-    /// When the segment cannot be made or has no room; [`Error::Geometry`] for no party at all.
+    /// When the segment cannot be made or has no room; [`Error::Geometry`] for no party at all, or
+    /// more than 8 million.
     pub fn new(parties: u32) -> Result<Barrier, Error> {
         Barrier::new_in(&Segment::current()?, parties)
     }
@@ -131,7 +161,7 @@ impl Barrier {
     /// Those of [`new`](Barrier::new).
     pub fn new_in(segment: &Segment, parties: u32) -> Result<Barrier, Error> {
         let spec = Self::spec(segment.geometry(), parties.into());
-        let spec = spec.map_err(|_| Error::Geometry("a barrier has 1 to 2,147,483,647 parties"))?;
+        let spec = spec.map_err(|_| Error::Geometry("a barrier has 1 to 8,388,607 parties"))?;
         Ok(Barrier { object: segment.create(spec, |_| ())?, data: PhantomData })
     }
 
@@ -189,6 +219,19 @@ impl Barrier {
         self.wait_by(None, action)
     }
 
+    /// As [`wait_with`](Barrier::wait_with), for at most `timeout`: if not all have come and the
+    /// action is done by then, the barrier breaks, for all.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub fn wait_timeout_with(
+        &self,
+        timeout: Duration,
+        action: impl FnOnce(),
+    ) -> Result<Passed, Broken> {
+        self.wait_by(Some(Deadline::after(timeout)), action)
+    }
+
     fn wait_by(&self, deadline: Option<Deadline>, action: impl FnOnce()) -> Result<Passed, Broken> {
         let Some(arrival) = self.raw().waiters.wait_for(deadline, || self.arrive()) else {
             self.abort();
@@ -200,12 +243,12 @@ impl Barrier {
             self.lead(mine, action)?;
             return Ok(Passed { index, leader: true });
         }
-        match self.raw().waiters.wait_for(deadline, || self.outcome(mine.generation)) {
+        match self.raw().waiters.wait_for(deadline, || self.state().outcome(mine.generation)) {
             Some(outcome) => outcome.map(|()| Passed { index, leader: false }),
             None => {
                 // Everybody may have come at this very moment; then it is too late to break it.
                 self.break_in(mine.generation);
-                self.outcome(mine.generation).unwrap_or(Err(Broken))?;
+                self.state().outcome(mine.generation).unwrap_or(Err(Broken))?;
                 Ok(Passed { index, leader: false })
             }
         }
@@ -241,19 +284,9 @@ impl Barrier {
         action();
         std::mem::forget(abort);
         // DEATH: before, the death breaks the barrier; after, nobody is woken, and recovery does it.
-        let passed = self.change(mine, mine.next());
+        let passed = self.change(mine, mine.next(false));
         self.raw().waiters.notify(u32::MAX);
         passed.then_some(()).ok_or(Broken)
-    }
-
-    /// What has become of a generation; `None` while it waits.
-    fn outcome(&self, generation: u32) -> Option<Result<(), Broken>> {
-        let state = self.state();
-        if state.generation != generation {
-            let failed = self.raw().failed.load(SeqCst) == generation.wrapping_add(1);
-            return Some(if failed { Err(Broken) } else { Ok(()) });
-        }
-        state.broken.then_some(Err(Broken))
     }
 
     /// Breaks the barrier, if it is still in `generation`.
@@ -280,10 +313,10 @@ impl Barrier {
     pub fn reset(&self) {
         loop {
             let state = self.state();
-            if state.arrived > 0 || state.broken {
-                self.raw().failed.store(state.generation.wrapping_add(1), SeqCst);
+            if state.arrived == 0 && !state.broken {
+                return;
             }
-            if self.change(state, state.next()) {
+            if self.change(state, state.next(true)) {
                 self.raw().waiters.notify(u32::MAX);
                 return;
             }
@@ -295,7 +328,7 @@ impl Barrier {
 pub(crate) fn recover(segment: &Segment, entry: &Entry) {
     if Barrier::fits(segment.geometry(), entry) {
         let raw: &RawBarrier = segment.raw(entry.offset);
-        raw.state.fetch_or(State { generation: 0, broken: true, arrived: 0 }.pack(), SeqCst);
+        raw.state.fetch_or(BROKEN, SeqCst);
     }
 }
 
@@ -322,13 +355,15 @@ impl Shared for Barrier {
     type Element = ();
 
     fn bytes(_: &Geometry, parties: u64) -> Option<u64> {
-        let possible = (1..=0x7fff_ffff).contains(&parties);
+        let possible = (1..=u64::from(ARRIVED)).contains(&parties);
         possible.then_some(size_of::<RawBarrier>() as u64)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use crate::atomic::AtomicU32;
+
     use super::*;
 
     const SOON: Duration = Duration::from_secs(60);
@@ -390,6 +425,47 @@ mod tests {
             assert_eq!(waiting.join().unwrap(), Err(Broken));
         });
         assert!(together(2, || barrier.wait_timeout(SOON)).iter().all(Result::is_ok));
+    }
+
+    #[test]
+    fn reset_again_before_one_who_waited_looks_still_fails_it() {
+        let barrier = Barrier::new(2).unwrap();
+        let slow = barrier.arrive().unwrap().unwrap();
+        barrier.reset();
+        let next = barrier.arrive().unwrap().unwrap();
+        barrier.reset();
+        assert_eq!(barrier.state().outcome(next.generation), Some(Err(Broken)));
+        assert_eq!(barrier.state().outcome(slow.generation), Some(Err(Broken)));
+        for _ in 0..100 {
+            barrier.arrive().unwrap().unwrap();
+            barrier.reset();
+        }
+        assert_eq!(barrier.state().outcome(slow.generation), Some(Err(Broken)));
+    }
+
+    #[test]
+    fn outcome_for_one_whom_others_overtake_is_that_it_passed() {
+        let barrier = Barrier::new(2).unwrap();
+        let slow = barrier.arrive().unwrap().unwrap();
+        assert!(barrier.wait().unwrap().is_leader());
+        for _ in 0..100 {
+            assert_eq!(barrier.state().outcome(slow.generation), Some(Ok(())));
+            barrier.arrive().unwrap().unwrap();
+            assert!(barrier.wait().unwrap().is_leader());
+        }
+    }
+
+    #[test]
+    fn reset_after_all_have_passed_fails_nobody() {
+        let barrier = Barrier::new(2).unwrap();
+        let slow = barrier.arrive().unwrap().unwrap();
+        assert!(barrier.wait().unwrap().is_leader());
+        for _ in 0..100 {
+            barrier.reset();
+        }
+        barrier.arrive().unwrap().unwrap();
+        barrier.reset();
+        assert_eq!(barrier.state().outcome(slow.generation), Some(Ok(())));
     }
 
     #[test]

@@ -4,6 +4,9 @@
 //!
 //! A condition variable is an event count and nothing else: no notifier waits for a sleeper, so a
 //! dead one delays nobody. Recovery wakes everybody, to look again.
+//!
+//! One who is woken and told that the lock's owner died, and waits again without having repaired the
+//! data, passes that on: it neither repairs nor poisons.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -103,8 +106,7 @@ impl Condvar {
         guard: MutexGuard<'a, T>,
         deadline: Option<Deadline>,
     ) -> Result<(MutexGuard<'a, T>, bool), LockError> {
-        let mutex = guard.mutex();
-        let notified = self.waiters().wait_once(deadline, || drop(guard));
+        let (mutex, notified) = self.waiters().wait_once(deadline, || guard.pass_on());
         Ok((mutex.lock()?, notified))
     }
 

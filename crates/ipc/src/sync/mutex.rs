@@ -42,6 +42,7 @@
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
@@ -196,8 +197,8 @@ impl RawMutex {
         }
     }
 
-    /// Lets go without having touched the data: who comes next is told what we were told.
-    pub(crate) fn release_untouched(&self, taken: Taken) {
+    /// Lets go without a word about the data: who comes next is told what we were told.
+    pub(crate) fn pass_on(&self, taken: Taken) {
         let died = if taken == Taken::OwnerDied { DIED } else { 0 };
         let left = self.0.load(Relaxed) & TENURES | died;
         // ORDERING(mutex): Release; pairs with Acquire in `try_lock`.
@@ -397,8 +398,11 @@ pub struct MutexGuard<'a, T: Plain> {
 }
 
 impl<'a, T: Plain> MutexGuard<'a, T> {
-    pub(super) fn mutex(&self) -> &'a Mutex<T> {
-        self.mutex
+    /// Lets go in order to take the lock again: who comes next is told what we were told.
+    pub(super) fn pass_on(self) -> &'a Mutex<T> {
+        let this = ManuallyDrop::new(self);
+        this.mutex.word().pass_on(this.taken);
+        this.mutex
     }
 
     /// Whether the last owner died while it held the lock: the data may be half changed.

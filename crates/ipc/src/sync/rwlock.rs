@@ -256,7 +256,7 @@ impl<T: Plain> RwLock<T> {
 
     /// Lets go of the mutex without having touched the data.
     fn give_up(&self, taken: Taken) {
-        self.raw().writer.release_untouched(taken);
+        self.raw().writer.pass_on(taken);
         self.raw().writer_left.notify(u32::MAX);
     }
 }

@@ -192,13 +192,17 @@ impl EventCount {
     }
 
     /// Announces this thread, lets `release` make it possible that somebody notifies, and sleeps;
-    /// false at the deadline.
-    pub(crate) fn wait_once(&self, deadline: Option<Deadline>, release: impl FnOnce()) -> bool {
+    /// what `release` gave, and false at the deadline.
+    pub(crate) fn wait_once<R>(
+        &self,
+        deadline: Option<Deadline>,
+        release: impl FnOnce() -> R,
+    ) -> (R, bool) {
         let ticket = self.announce();
-        release();
+        let released = release();
         let waited = self.sleep(ticket, deadline);
         self.sign_off(ticket);
-        waited != Waited::TimedOut
+        (released, waited != Waited::TimedOut)
     }
 }
 
