@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::plain::Element;
 use crate::queue::raw::RawRing;
 use crate::sync::{barrier, event, mutex, once, reentrant, rwlock, semaphore};
-use crate::value::{counter_total, tally, words};
+use crate::value::{counter_total, start_of_value, tally, words};
 
 /// A segment, seen from outside.
 ///
@@ -269,9 +269,7 @@ impl View {
             Kind::Counter => counter_total(segment, object.index, &entry).map(Content::Number),
             Kind::Array => Some(Content::Elements(self.elements(&entry, 0, entry.count, most))),
             Kind::Value => {
-                let version =
-                    segment.raw::<std::sync::atomic::AtomicU64>(entry.offset).load(Acquire);
-                let start = 64 + (version & 1) * u64::from(entry.element_bytes);
+                let start = start_of_value(segment, &entry);
                 Some(Content::Elements(self.elements(&entry, start, 1, most)))
             }
             Kind::Mutex | Kind::ReentrantMutex | Kind::RwLock => {
