@@ -3,9 +3,9 @@
 use std::thread;
 use std::time::Duration;
 
-use multiproc::{LockError, Process, Queue, Value};
+use multiproc::{LockError, Mutex, Process, Queue, RwLock, Value};
 use multiproc_sys::clock::Deadline;
-use support::{SOON, guard};
+use support::{Random, SOON, guard};
 
 multiproc::init_before_main!();
 
@@ -70,4 +70,75 @@ fn value_of_more_than_a_word_behind_a_stopped_writer_is_given_up_in_time() {
     assert_eq!(value.set_timeout([3; 9], SOON), Ok(()), "from the dead it is taken");
     assert_eq!(value.get(), [3; 9]);
     assert!(child.join_timeout(SOON).is_err());
+}
+
+// Slices under a lock ---------------------------------------------------------------------------
+
+const LEN: usize = 1000;
+
+#[test]
+fn slice_under_a_mutex_of_killed_owners_is_whole_or_told_of() {
+    let _guard = guard();
+    fn fill(slice: Mutex<[u64]>, ready: Queue<()>) {
+        ready.send(()).unwrap();
+        for number in 1.. {
+            let mut guard = slice.lock().unwrap();
+            if guard.owner_died() {
+                guard.mark_consistent();
+            }
+            guard.fill(number);
+        }
+    }
+    let mut random = Random::seeded();
+    let slice = Mutex::<[u64]>::zeroed(LEN).unwrap();
+    let ready = Queue::bounded(1).unwrap();
+    for _ in 0..40 {
+        let victim = Process::spawn(fill, (slice.clone(), ready.clone())).unwrap();
+        ready.recv_timeout(SOON).unwrap();
+        random.pause(Duration::from_millis(2));
+        victim.child().kill().unwrap();
+        let mut guard = slice.lock_timeout(SOON).unwrap();
+        assert_eq!(guard.len(), LEN);
+        if guard.owner_died() {
+            guard.fill(0);
+            guard.mark_consistent();
+        }
+        assert!(guard.iter().all(|number| *number == guard[0]), "half filled, and nobody said so");
+        drop(guard);
+        assert!(victim.join_timeout(SOON).is_err());
+    }
+}
+
+#[test]
+fn slice_under_a_read_write_lock_outlives_killed_readers_and_writers() {
+    let _guard = guard();
+    fn read(slice: RwLock<[u32]>, inside: Queue<()>) {
+        let _read = slice.read().unwrap();
+        linger(&inside);
+    }
+    fn write(slice: RwLock<[u32]>, inside: Queue<()>) {
+        slice.write().unwrap()[LEN / 2..].fill(1);
+        let mut guard = slice.write().unwrap();
+        guard[..10].fill(2);
+        linger(&inside);
+    }
+    let slice = RwLock::<[u32]>::zeroed(LEN).unwrap();
+    let inside = Queue::bounded(1).unwrap();
+    let reader = Process::spawn(read, (slice.clone(), inside.clone())).unwrap();
+    inside.recv_timeout(SOON).unwrap();
+    assert_eq!(slice.try_write().unwrap_err(), LockError::Held);
+    reader.child().kill().unwrap();
+    assert!(!slice.write_timeout(SOON).unwrap().owner_died(), "a reader changes nothing");
+    let writer = Process::spawn(write, (slice.clone(), inside.clone())).unwrap();
+    inside.recv_timeout(SOON).unwrap();
+    assert_eq!(slice.try_read().unwrap_err(), LockError::Held);
+    writer.child().kill().unwrap();
+    let mut guard = slice.write_timeout(SOON).unwrap();
+    assert!(guard.owner_died());
+    assert_eq!((guard[9], guard[10], guard[LEN - 1]), (2, 0, 1));
+    guard.mark_consistent();
+    drop(guard);
+    assert_eq!(slice.read().unwrap().iter().sum::<u32>(), 20 + LEN as u32 / 2);
+    assert!(reader.join_timeout(SOON).is_err());
+    assert!(writer.join_timeout(SOON).is_err());
 }

@@ -33,7 +33,8 @@
 //! | add up what tasks contribute, exactly once each | [`Tally`] with [`Queue::lease`] | nothing |
 //! | share numbers that each belong to somebody | [`Array`] | the element being written |
 //! | share one small thing that is always whole: a flag, a state, what a sequence lock guards | [`Value`] | nothing |
-//! | change several things together | [`Mutex`] | the next owner is told, and repairs |
+//! | change several things together, or a slice | [`Mutex`], [`Mutex<[T]>`](Mutex::zeroed) | the next owner is told, and repairs |
+//! | read by many what few change | [`RwLock`], [`RwLock<[T]>`](RwLock::zeroed) | as above; a dead reader nothing |
 //! | hand work or results over | [`Queue`] | the message being received |
 //! | hand work over that must be done | [`Queue::lease`] | nothing: it comes back |
 //! | talk to one other process | [`Pipe`] | the other end sees the end |
@@ -74,8 +75,8 @@ pub use queue::{Iter, Lease, Queue, QueueBuilder, RecvError, SendError};
 pub use segment::catalog::Kind;
 pub use segment::{Builder, Segment, view};
 pub use sync::{
-    Barrier, BoundedSemaphore, Broken, Condvar, Event, LockError, Mutex, MutexGuard, OnceCell,
-    OverRelease, Passed, Permit, ReentrantGuard, ReentrantMutex, RwLock, RwLockReadGuard,
+    Barrier, BoundedSemaphore, Broken, Condvar, Event, Guarded, LockError, Mutex, MutexGuard,
+    OnceCell, OverRelease, Passed, Permit, ReentrantGuard, ReentrantMutex, RwLock, RwLockReadGuard,
     RwLockWriteGuard, Semaphore,
 };
 pub use value::{Array, Counter, Integer, Numbers, Tally, Value};

@@ -49,6 +49,7 @@
 //! | `Value('i', 0)` with its lock, to count | [`Counter`] |
 //! | `Value(..)` | [`Value`] |
 //! | `Array('d', n)` | [`Array`] |
+//! | `Array('d', n)` with its lock held | [`Mutex<[T]>`](Mutex::zeroed), which gives out a slice |
 //! | `Lock()` around something | [`Mutex`] with the something inside |
 //! | `if __name__ == "__main__":` | [`init()`](init) first in `main` |
 //!
@@ -57,10 +58,10 @@
 
 pub use multiproc_ipc::{
     Array, Barrier, BoundedSemaphore, Broken, Builder, Condvar, Counter, Element, Error, Event,
-    Integer, Iter, Kind, Lease, LockError, Mutex, MutexGuard, Numbers, OnceCell, OverRelease,
-    Passed, Permit, Pipe, PipeError, Plain, Queue, QueueBuilder, RecvError, ReentrantGuard,
-    ReentrantMutex, RwLock, RwLockReadGuard, RwLockWriteGuard, Segment, Semaphore, SendError,
-    Tally, Value, view,
+    Guarded, Integer, Iter, Kind, Lease, LockError, Mutex, MutexGuard, Numbers, OnceCell,
+    OverRelease, Passed, Permit, Pipe, PipeError, Plain, Queue, QueueBuilder, RecvError,
+    ReentrantGuard, ReentrantMutex, RwLock, RwLockReadGuard, RwLockWriteGuard, Segment, Semaphore,
+    SendError, Tally, Value, view,
 };
 pub use multiproc_process::{
     Child, Command, Ended, Exit, JoinError, Panic, Process, SpawnError, Spawner, Target, init,

@@ -384,22 +384,23 @@ pub(crate) trait Shared {
 }
 
 /// Makes a struct with an `object` and a `data` field the handle of a [`Shared`] object: cloned,
-/// named, and sent as a number within its segment.
+/// named, and sent as a number within its segment. Its parameter has the one bound that `Shared` asks
+/// for, after a `?Sized +` if need be.
 macro_rules! handle {
-    ($name:ident $(< $of:ident $(: $bound:path)? >)?) => {
-        impl $(< $of >)? Clone for $name $(< $of >)? {
+    ($name:ident $(< $of:ident $(: $(?$sized:ident +)? $bound:path)? >)?) => {
+        impl $(< $of $($(: ?$sized)?)? >)? Clone for $name $(< $of >)? {
             fn clone(&self) -> Self {
                 $name { object: self.object.clone(), data: std::marker::PhantomData }
             }
         }
 
-        impl $(< $of >)? std::fmt::Debug for $name $(< $of >)? {
+        impl $(< $of $($(: ?$sized)?)? >)? std::fmt::Debug for $name $(< $of >)? {
             fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 write!(formatter, "{}{:?}", stringify!($name), self.object)
             }
         }
 
-        impl $(< $of >)? $name $(< $of >)? {
+        impl $(< $of $($(: ?$sized)?)? >)? $name $(< $of >)? {
             /// Gives the object a name in listings of the segment: 48 bytes at most.
             #[must_use = "the handle is passed through"]
             pub fn named(self, name: &str) -> Self {
@@ -408,14 +409,14 @@ macro_rules! handle {
             }
         }
 
-        impl $(< $of $(: $bound)? >)? serde::Serialize for $name $(< $of >)? {
+        impl $(< $of $(: $(?$sized +)? $bound)? >)? serde::Serialize for $name $(< $of >)? {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 crate::codec::carry(&self.object).map_err(serde::ser::Error::custom)?;
                 serde::Serialize::serialize(&self.object.id.pack(), serializer)
             }
         }
 
-        impl<'de $(, $of $(: $bound)?)?> serde::Deserialize<'de> for $name $(< $of >)? {
+        impl<'de $(, $of $(: $(?$sized +)? $bound)?)?> serde::Deserialize<'de> for $name $(< $of >)? {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let word = <u64 as serde::Deserialize>::deserialize(deserializer)?;
                 let object = crate::codec::reach::<Self>(word).map_err(serde::de::Error::custom)?;

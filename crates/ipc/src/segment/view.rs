@@ -279,7 +279,7 @@ impl View {
                     _ => reentrant::state(segment, &entry)?,
                 };
                 // All of them keep the data on a line of its own, behind the words.
-                let data = self.elements(&entry, 64, 1, most);
+                let data = self.elements(&entry, 64, entry.count, most);
                 Some(Content::Locked { owner: owner.map(Slot::index), poisoned, data })
             }
             Kind::Event => {

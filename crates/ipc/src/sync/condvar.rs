@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use multiproc_sys::clock::Deadline;
 
+use super::guarded::Guarded;
 use super::mutex::{LockError, MutexGuard};
 use super::wait::EventCount;
 use crate::error::Error;
-use crate::plain::Plain;
 use crate::segment::catalog::{Entry, Kind};
 use crate::segment::layout::Geometry;
 use crate::segment::lifetime::Shared;
@@ -75,7 +75,7 @@ impl Condvar {
     ///
     /// # Errors
     /// [`LockError::Poisoned`].
-    pub fn wait<'a, T: Plain>(
+    pub fn wait<'a, T: ?Sized + Guarded>(
         &self,
         guard: MutexGuard<'a, T>,
     ) -> Result<MutexGuard<'a, T>, LockError> {
@@ -88,7 +88,7 @@ impl Condvar {
     ///
     /// # Errors
     /// [`LockError::Poisoned`].
-    pub fn wait_timeout<'a, T: Plain>(
+    pub fn wait_timeout<'a, T: ?Sized + Guarded>(
         &self,
         guard: MutexGuard<'a, T>,
         timeout: Duration,
@@ -96,7 +96,7 @@ impl Condvar {
         self.wait_by(guard, Some(Deadline::after(timeout)))
     }
 
-    fn wait_by<'a, T: Plain>(
+    fn wait_by<'a, T: ?Sized + Guarded>(
         &self,
         guard: MutexGuard<'a, T>,
         deadline: Option<Deadline>,
@@ -110,7 +110,7 @@ impl Condvar {
     ///
     /// # Errors
     /// [`LockError::Poisoned`].
-    pub fn wait_while<'a, T: Plain>(
+    pub fn wait_while<'a, T: ?Sized + Guarded>(
         &self,
         mut guard: MutexGuard<'a, T>,
         mut condition: impl FnMut(&mut T) -> bool,
@@ -127,7 +127,7 @@ impl Condvar {
     /// # Errors
     /// [`LockError::Poisoned`].
     #[doc(alias = "wait_for")]
-    pub fn wait_timeout_while<'a, T: Plain>(
+    pub fn wait_timeout_while<'a, T: ?Sized + Guarded>(
         &self,
         mut guard: MutexGuard<'a, T>,
         timeout: Duration,

@@ -20,6 +20,10 @@ use crate::segment::{Object, Segment, handle};
 /// processes write it at the same time. Python's `multiprocessing.Array`, `RawArray` and the use of
 /// `ShareableList`.
 ///
+/// No `&[T]` of it is given out: others may write at any moment, and access by atomics is all that is
+/// sound then. A slice is to be had behind a lock, in a [`Mutex<[T]>`](crate::Mutex::zeroed) or
+/// [`RwLock<[T]>`](crate::RwLock::zeroed).
+///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use multiproc_ipc::Array;
