@@ -54,6 +54,10 @@
 //! It blocks nobody in sending and receiving, counting, tallying or reading; only if it is stopped in
 //! the instant between a change and waking whoever waits for it, that one sleeps on until the next.
 
+// The derives name this crate as everybody else does.
+#[cfg(test)]
+extern crate self as multiproc_ipc;
+
 mod codec;
 mod error;
 #[doc(hidden)]
@@ -62,6 +66,7 @@ mod pipe;
 mod plain;
 mod queue;
 mod segment;
+mod structure;
 mod sync;
 #[cfg(feature = "testing")]
 #[doc(hidden)]
@@ -69,14 +74,23 @@ pub mod testing;
 mod value;
 
 pub use error::Error;
+pub use multiproc_derive::Plain;
 pub use pipe::{Pipe, PipeError};
 pub use plain::{Element, Plain};
 pub use queue::{Iter, Lease, Queue, QueueBuilder, RecvError, SendError};
 pub use segment::catalog::Kind;
 pub use segment::{Builder, Segment, view};
+pub use structure::Structure;
 pub use sync::{
     Barrier, BoundedSemaphore, Broken, Condvar, Event, Guarded, LockError, Mutex, MutexGuard,
     OnceCell, OverRelease, Passed, Permit, ReentrantGuard, ReentrantMutex, RwLock, RwLockReadGuard,
     RwLockWriteGuard, Semaphore,
 };
 pub use value::{Array, Counter, Integer, Numbers, Tally, Value};
+
+/// What the derives name.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::plain::Plain;
+    pub use crate::structure::Structure;
+}

@@ -56,12 +56,15 @@
 //! The parts alone: `multiproc-ipc` is what to embed without processes; [`supervisor`] keeps workers
 //! running.
 
+// The traits alone: the derives beside them name `multiproc-ipc`, and ours this crate.
+pub use multiproc_derive::MultiprocPlain as Plain;
+pub use multiproc_ipc::__private::Plain;
 pub use multiproc_ipc::{
     Array, Barrier, BoundedSemaphore, Broken, Builder, Condvar, Counter, Element, Error, Event,
     Guarded, Integer, Iter, Kind, Lease, LockError, Mutex, MutexGuard, Numbers, OnceCell,
-    OverRelease, Passed, Permit, Pipe, PipeError, Plain, Queue, QueueBuilder, RecvError,
-    ReentrantGuard, ReentrantMutex, RwLock, RwLockReadGuard, RwLockWriteGuard, Segment, Semaphore,
-    SendError, Tally, Value, view,
+    OverRelease, Passed, Permit, Pipe, PipeError, Queue, QueueBuilder, RecvError, ReentrantGuard,
+    ReentrantMutex, RwLock, RwLockReadGuard, RwLockWriteGuard, Segment, Semaphore, SendError,
+    Tally, Value, view,
 };
 pub use multiproc_process::{
     Child, Command, Ended, Exit, JoinError, Panic, Process, SpawnError, Spawner, Target, init,
@@ -74,3 +77,7 @@ pub use multiproc_supervisor as supervisor;
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// What the derives name.
+#[doc(hidden)]
+pub use multiproc_ipc::__private;

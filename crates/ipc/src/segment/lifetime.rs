@@ -13,7 +13,9 @@ use super::catalog::{self, Entry, Kind, ObjectId, Phase, Spec};
 use super::layout::{Geometry, Raw};
 use super::participants::{Mark, Slot};
 use crate::error::Error;
+use crate::plain::Plain;
 use crate::queue::carried;
+use crate::structure::Structure;
 use crate::sync::mutex::{RawMutex, Taken};
 use crate::value;
 
@@ -357,7 +359,10 @@ impl Segment {
 /// A type of object: what its catalog entry says, and how many bytes it takes.
 pub(crate) trait Shared {
     const KIND: Kind;
-    type Element: 'static;
+    /// What the data consists of.
+    type Element: Plain;
+    /// What the data looks like.
+    const STRUCTURE: Structure = Self::Element::STRUCTURE;
 
     /// Bytes of an object of `count` elements; none if that is no number.
     fn bytes(geometry: &Geometry, count: u64) -> Option<u64>;
@@ -369,7 +374,7 @@ pub(crate) trait Shared {
             left: geometry.bytes,
             of: "the segment",
         })?;
-        Ok(Spec::of::<Self::Element>(Self::KIND, bytes, count))
+        Ok(Spec::of::<Self::Element>(Self::KIND, Self::STRUCTURE, bytes, count))
     }
 
     /// Called in a process that has just attached to an object of this type.

@@ -8,6 +8,7 @@
 
 use crate::plain::Plain;
 use crate::segment::Object;
+use crate::structure::Structure;
 
 /// Where the data stands behind the words of a lock: on lines of its own, so that waiters do not
 /// disturb it.
@@ -20,6 +21,10 @@ pub(super) const DATA: u64 = 64;
 pub trait Guarded: sealed::Sealed {
     /// The type itself, or what the slice is of.
     type Element: Plain;
+
+    #[doc(hidden)]
+    /// What the data looks like.
+    const LOOKS: Structure;
 
     #[doc(hidden)]
     /// Whether the data can consist of `count` elements.
@@ -38,6 +43,7 @@ impl<T: Plain> sealed::Sealed for T {}
 
 impl<T: Plain> Guarded for T {
     type Element = T;
+    const LOOKS: Structure = T::STRUCTURE;
 
     fn may_be(count: u64) -> bool {
         count == 1
@@ -52,6 +58,7 @@ impl<T: Plain> sealed::Sealed for [T] {}
 
 impl<T: Plain> Guarded for [T] {
     type Element = T;
+    const LOOKS: Structure = Structure::of_slice(T::STRUCTURE);
 
     fn may_be(_: u64) -> bool {
         true

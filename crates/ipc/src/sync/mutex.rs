@@ -59,6 +59,7 @@ use crate::segment::layout::{Geometry, Raw};
 use crate::segment::lifetime::Shared;
 use crate::segment::participants::Slot;
 use crate::segment::{Object, Segment, handle};
+use crate::structure::Structure;
 
 const WAITING: u32 = 1 << 31;
 const DIED: u32 = 1 << 30;
@@ -439,6 +440,7 @@ handle!(Mutex<T: ?Sized + Guarded>);
 impl<T: ?Sized + Guarded> Shared for Mutex<T> {
     const KIND: Kind = Kind::Mutex;
     type Element = T::Element;
+    const STRUCTURE: Structure = T::LOOKS;
 
     fn bytes(_: &Geometry, count: u64) -> Option<u64> {
         guarded::bytes::<T>(count)

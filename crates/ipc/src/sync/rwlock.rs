@@ -47,6 +47,7 @@ use crate::segment::layout::{Geometry, Raw};
 use crate::segment::lifetime::Shared;
 use crate::segment::participants::{Mark, Slot};
 use crate::segment::{Object, Segment, handle};
+use crate::structure::Structure;
 
 /// Plain data in shared memory that one thread of one process may change, or many may read.
 ///
@@ -310,6 +311,7 @@ handle!(RwLock<T: ?Sized + Guarded>);
 impl<T: ?Sized + Guarded> Shared for RwLock<T> {
     const KIND: Kind = Kind::RwLock;
     type Element = T::Element;
+    const STRUCTURE: Structure = T::LOOKS;
 
     fn bytes(_: &Geometry, count: u64) -> Option<u64> {
         guarded::bytes::<T>(count)
