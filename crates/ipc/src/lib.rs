@@ -32,8 +32,9 @@
 //! | count, from many processes at once | [`Counter`] | nothing |
 //! | add up what tasks contribute, exactly once each | [`Tally`] with [`Queue::lease`] | nothing |
 //! | share numbers that each belong to somebody | [`Array`] | the element being written |
-//! | share one small thing that is always whole | [`Value`] | nothing |
-//! | change several things together | [`Mutex`] | the next owner is told, and repairs |
+//! | share one small thing that is always whole: a flag, a state, what a sequence lock guards | [`Value`] | nothing |
+//! | change several things together, or a slice | [`Mutex`], [`Mutex<[T]>`](Mutex::zeroed) | the next owner is told, and repairs |
+//! | read by many what few change | [`RwLock`], [`RwLock<[T]>`](RwLock::zeroed) | as above; a dead reader nothing |
 //! | hand work or results over | [`Queue`] | the message being received |
 //! | hand work over that must be done | [`Queue::lease`] | nothing: it comes back |
 //! | talk to one other process | [`Pipe`] | the other end sees the end |
@@ -42,7 +43,8 @@
 //!
 //! A stopped (SIGSTOP) process is not dead: what it holds stays held. It can block
 //!
-//! - who waits for a [`Mutex`] that it holds, and writers of a [`Value`] that it is writing;
+//! - who waits for a [`Mutex`] that it holds, and writers of a [`Value`] of more than 8 bytes that it
+//!   is writing;
 //! - who waits for a message that it has leased;
 //! - making, reaching and dropping objects, and recovery, if it is stopped within the microseconds
 //!   in which it does one of these itself. Others get [`Error::CatalogHeld`] after ten seconds.
@@ -51,6 +53,10 @@
 //!
 //! It blocks nobody in sending and receiving, counting, tallying or reading; only if it is stopped in
 //! the instant between a change and waking whoever waits for it, that one sleeps on until the next.
+
+// The derives name this crate as everybody else does.
+#[cfg(test)]
+extern crate self as multiproc_ipc;
 
 mod atomic;
 mod codec;
@@ -62,6 +68,7 @@ mod plain;
 mod queue;
 mod segment;
 mod select;
+mod structure;
 mod sync;
 #[cfg(feature = "testing")]
 #[doc(hidden)]
@@ -69,6 +76,7 @@ pub mod testing;
 mod value;
 
 pub use error::Error;
+pub use multiproc_derive::Plain;
 pub use pipe::{Pipe, PipeError};
 pub use plain::{Element, Plain};
 pub use queue::{
@@ -78,9 +86,17 @@ pub use queue::{
 pub use segment::catalog::Kind;
 pub use segment::{Builder, Segment, view};
 pub use select::{Selectable, select, select_timeout, try_select};
+pub use structure::Structure;
 pub use sync::{
-    Barrier, BoundedSemaphore, Broken, Condvar, Event, LockError, Mutex, MutexGuard, OnceCell,
-    OverRelease, Passed, Permit, ReentrantGuard, ReentrantMutex, RwLock, RwLockReadGuard,
+    Barrier, BoundedSemaphore, Broken, Condvar, Event, Guarded, LockError, Mutex, MutexGuard,
+    OnceCell, OverRelease, Passed, Permit, ReentrantGuard, ReentrantMutex, RwLock, RwLockReadGuard,
     RwLockWriteGuard, Semaphore,
 };
 pub use value::{Array, Counter, Integer, Numbers, Tally, Value};
+
+/// What the derives name.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::plain::Plain;
+    pub use crate::structure::Structure;
+}

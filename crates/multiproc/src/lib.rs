@@ -49,16 +49,20 @@
 //! | `Value('i', 0)` with its lock, to count | [`Counter`] |
 //! | `Value(..)` | [`Value`] |
 //! | `Array('d', n)` | [`Array`] |
+//! | `Array('d', n)` with its lock held | [`Mutex<[T]>`](Mutex::zeroed), which gives out a slice |
 //! | `Lock()` around something | [`Mutex`] with the something inside |
 //! | `if __name__ == "__main__":` | [`init()`](init) first in `main` |
 //!
 //! The parts alone: `multiproc-ipc` is what to embed without processes; [`supervisor`] keeps workers
 //! running.
 
+// The traits alone: the derives beside them name `multiproc-ipc`, and ours this crate.
+pub use multiproc_derive::MultiprocPlain as Plain;
+pub use multiproc_ipc::__private::Plain;
 pub use multiproc_ipc::{
     Array, Barrier, BoundedSemaphore, Broken, Builder, Condvar, Counter, Element, Error, Event,
-    Integer, Iter, Kind, Lease, LockError, Mutex, MutexGuard, Numbers, OnceCell, OverRelease,
-    Passed, Permit, Pipe, PipeError, Plain, Queue, QueueBuilder, RecvError, ReentrantGuard,
+    Guarded, Integer, Iter, Kind, Lease, LockError, Mutex, MutexGuard, Numbers, OnceCell,
+    OverRelease, Passed, Permit, Pipe, PipeError, Queue, QueueBuilder, RecvError, ReentrantGuard,
     ReentrantMutex, RwLock, RwLockReadGuard, RwLockWriteGuard, Segment, Semaphore, SendError,
     Tally, Value, view,
 };
@@ -73,3 +77,7 @@ pub use multiproc_supervisor as supervisor;
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// What the derives name.
+#[doc(hidden)]
+pub use multiproc_ipc::__private;

@@ -10,7 +10,7 @@ use super::handle::Queue;
 use super::mode::{Encoded, Inline, Slices};
 use super::{inline, raw};
 use crate::error::Error;
-use crate::plain::{Element, Plain};
+use crate::plain::Plain;
 use crate::segment::catalog::{Kind, Spec};
 use crate::segment::{Object, Segment};
 
@@ -130,14 +130,13 @@ impl<T: Serialize + DeserializeOwned> QueueBuilder<T, Encoded> {
 impl<T: Plain> QueueBuilder<T, Slices> {
     blocks!();
     builds!(Slices; |it| {
-        let spec = raw::spec(it.capacity as u64, it.message_bytes.max(64).into())?;
-        Some(Spec { element: Element::of::<T>(), ..spec })
+        raw::slices_spec::<T>(it.capacity as u64, it.message_bytes.max(64).into())
     });
 }
 
 impl<T: Plain> QueueBuilder<T, Inline> {
     builds!(Inline; |it| {
         let bytes = inline::bytes(it.capacity as u64)?;
-        Some(Spec::of::<T>(Kind::InlineQueue, bytes, it.capacity as u64))
+        Some(Spec::of::<T>(Kind::InlineQueue, T::STRUCTURE, bytes, it.capacity as u64))
     });
 }

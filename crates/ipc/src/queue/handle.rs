@@ -17,7 +17,7 @@ use super::lease::Lease;
 use super::mode::{Block, ByValue, Encoded, Inline, Mode, Slices, Transport};
 use super::raw::{self, Published};
 use crate::error::Error;
-use crate::plain::{Element, Plain};
+use crate::plain::Plain;
 use crate::segment::catalog::{Entry, Kind, Spec};
 use crate::segment::layout::Geometry;
 use crate::segment::lifetime::Shared;
@@ -518,8 +518,7 @@ impl<T: Plain> Shared for Queue<T, Slices> {
     }
 
     fn fits(_: &Geometry, entry: &Entry) -> bool {
-        let spec = raw::spec(entry.count, entry.element_bytes.into());
-        is_made_by(entry, spec.map(|spec| Spec { element: Element::of::<T>(), ..spec }))
+        is_made_by(entry, raw::slices_spec::<T>(entry.count, entry.element_bytes.into()))
     }
 
     fn attached(object: &Object) -> Result<(), Error> {

@@ -57,6 +57,7 @@ use super::cursor::{CELLS_MAX, Cursor};
 use super::store::{RawStore, first_blocks, stride};
 use crate::atomic::AtomicU64;
 use crate::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+use crate::plain::Plain;
 use crate::segment::catalog::{Entry, Kind, Spec};
 use crate::segment::layout::Raw;
 use crate::segment::participants::Slot;
@@ -112,6 +113,12 @@ pub(crate) fn spec(capacity: u64, block_bytes: u64) -> Option<Spec> {
     let block_bytes = block_bytes.next_multiple_of(64);
     let bytes = bytes(capacity, block_bytes);
     Some(Spec { element_bytes: block_bytes, ..Spec::opaque(Kind::Queue, bytes, capacity.into()) })
+}
+
+/// As [`spec`], for a queue of slices of `T`.
+pub(crate) fn slices_spec<T: Plain>(capacity: u64, block_bytes: u64) -> Option<Spec> {
+    let (element, structure) = (T::STRUCTURE.element(), T::STRUCTURE.number());
+    Some(Spec { element, structure, ..spec(capacity, block_bytes)? })
 }
 
 impl<'a> RawRing<'a> {

@@ -29,6 +29,7 @@ use crate::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::atomic::{AtomicU32, AtomicU64};
 use crate::error::Error;
 use crate::plain::Element;
+use crate::structure::Structure;
 
 /// What an object is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,6 +166,8 @@ pub(crate) struct Spec {
     pub(crate) element: Element,
     /// Bytes of one element.
     pub(crate) element_bytes: u32,
+    /// What the data looks like; 0 if only its kind understands it.
+    pub(crate) structure: u64,
     /// How many elements.
     pub(crate) count: u64,
     /// Bytes of the whole object.
@@ -172,12 +175,13 @@ pub(crate) struct Spec {
 }
 
 impl Spec {
-    /// An object of `count` elements of type `T`, in `bytes` bytes.
-    pub(crate) fn of<T: 'static>(kind: Kind, bytes: u64, count: u64) -> Spec {
+    /// An object of `count` elements of type `T`, of this structure, in `bytes` bytes.
+    pub(crate) fn of<T>(kind: Kind, structure: Structure, bytes: u64, count: u64) -> Spec {
         Spec {
             kind,
-            element: Element::of::<T>(),
+            element: structure.element(),
             element_bytes: size_of::<T>() as u32,
+            structure: structure.number(),
             count,
             bytes,
         }
@@ -185,7 +189,7 @@ impl Spec {
 
     /// Whether `entry` describes what this asks for.
     pub(crate) fn is(&self, entry: &Entry) -> bool {
-        entry.element == self.element && self.is_sized_as(entry)
+        *entry == self.at(entry.offset)
     }
 
     /// As [`is`](Spec::is), whatever the elements are.
@@ -202,6 +206,7 @@ impl Spec {
             kind: Some(self.kind),
             element: self.element,
             element_bytes: self.element_bytes,
+            structure: self.structure,
             count: self.count,
             offset,
             bytes: self.bytes,
@@ -210,7 +215,7 @@ impl Spec {
 
     /// An object whose elements only its own kind understands.
     pub(crate) fn opaque(kind: Kind, bytes: u64, count: u64) -> Spec {
-        Spec { kind, element: Element::Opaque, element_bytes: 0, count, bytes }
+        Spec { kind, element: Element::Opaque, element_bytes: 0, structure: 0, count, bytes }
     }
 }
 
@@ -235,6 +240,7 @@ pub(crate) struct RawEntry {
     element: AtomicU32,
     element_bytes: AtomicU32,
     _reserved: AtomicU32,
+    structure: AtomicU64,
     pub(crate) name: [AtomicU64; 6],
 }
 
@@ -242,11 +248,12 @@ pub(crate) struct RawEntry {
 unsafe impl Raw for RawEntry {}
 
 /// An entry read once: what its fields said at that moment. Nothing in it is trusted yet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) kind: Option<Kind>,
     pub(crate) element: Element,
     pub(crate) element_bytes: u32,
+    pub(crate) structure: u64,
     pub(crate) count: u64,
     pub(crate) offset: u64,
     pub(crate) bytes: u64,
@@ -289,6 +296,7 @@ impl RawEntry {
         self.kind.store(spec.kind as u32, Relaxed);
         self.element.store(spec.element as u32, Relaxed);
         self.element_bytes.store(spec.element_bytes, Relaxed);
+        self.structure.store(spec.structure, Relaxed);
         self.name.iter().for_each(|word| word.store(0, Release));
     }
 
@@ -297,6 +305,7 @@ impl RawEntry {
             kind: Kind::from_code(self.kind.load(Relaxed)),
             element: Element::from_code(self.element.load(Relaxed)),
             element_bytes: self.element_bytes.load(Relaxed),
+            structure: self.structure.load(Relaxed),
             count: self.count.load(Relaxed),
             offset: self.offset.load(Relaxed),
             bytes: self.bytes.load(Relaxed),
@@ -403,6 +412,7 @@ mod tests {
             element: AtomicU32::new(0),
             element_bytes: AtomicU32::new(0),
             _reserved: AtomicU32::new(0),
+            structure: AtomicU64::new(0),
             name: [const { AtomicU64::new(0) }; 6],
         };
         for phase in

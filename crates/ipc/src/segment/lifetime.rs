@@ -13,7 +13,9 @@ use super::participants::{Mark, Slot};
 use crate::atomic::AtomicU32;
 use crate::atomic::Ordering::SeqCst;
 use crate::error::Error;
+use crate::plain::Plain;
 use crate::queue::carried;
+use crate::structure::Structure;
 use crate::sync::mutex::{RawMutex, Taken};
 use crate::value;
 
@@ -408,7 +410,10 @@ impl Segment {
 /// A type of object: what its catalog entry says, and how many bytes it takes.
 pub(crate) trait Shared {
     const KIND: Kind;
-    type Element: 'static;
+    /// What the data consists of.
+    type Element: Plain;
+    /// What the data looks like.
+    const STRUCTURE: Structure = Self::Element::STRUCTURE;
 
     /// Bytes of an object of `count` elements; none if that is no number.
     fn bytes(geometry: &Geometry, count: u64) -> Option<u64>;
@@ -420,7 +425,7 @@ pub(crate) trait Shared {
             left: geometry.bytes,
             of: "the segment",
         })?;
-        Ok(Spec::of::<Self::Element>(Self::KIND, bytes, count))
+        Ok(Spec::of::<Self::Element>(Self::KIND, Self::STRUCTURE, bytes, count))
     }
 
     /// Called in a process that has just attached to an object of this type.
@@ -435,31 +440,32 @@ pub(crate) trait Shared {
 }
 
 /// Makes a struct with an `object` and a `data` field the handle of a [`Shared`] object: cloned,
-/// named, and sent as a number within its segment.
+/// named, and sent as a number within its segment. Its parameter has the one bound that `Shared` asks
+/// for, after a `?Sized +` if need be.
 macro_rules! handle {
-    ($name:ident $(< $of:ident $(: $bound:path)? >)?) => {
-        crate::segment::named!($name $(<$of>)?);
-        crate::segment::travels!($name $(< $of $(: $bound)? >)?);
+    ($name:ident $(< $of:ident $(: $(?$sized:ident +)? $bound:path)? >)?) => {
+        crate::segment::named!($name $(<$of $($(: ?$sized)?)?>)?);
+        crate::segment::travels!($name $(< $of $(: $(?$sized +)? $bound)? >)?);
     };
 }
 pub(crate) use handle;
 
 /// What every handle has: it is cloned, and names its object.
 macro_rules! named {
-    ($name:ident $(< $($of:ident),+ >)?) => {
-        impl $(< $($of),+ >)? Clone for $name $(< $($of),+ >)? {
+    ($name:ident $(< $($of:ident $(: ?$sized:ident)?),+ >)?) => {
+        impl $(< $($of $(: ?$sized)?),+ >)? Clone for $name $(< $($of),+ >)? {
             fn clone(&self) -> Self {
                 $name { object: self.object.clone(), data: std::marker::PhantomData }
             }
         }
 
-        impl $(< $($of),+ >)? std::fmt::Debug for $name $(< $($of),+ >)? {
+        impl $(< $($of $(: ?$sized)?),+ >)? std::fmt::Debug for $name $(< $($of),+ >)? {
             fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 write!(formatter, "{}{:?}", stringify!($name), self.object)
             }
         }
 
-        impl $(< $($of),+ >)? $name $(< $($of),+ >)? {
+        impl $(< $($of $(: ?$sized)?),+ >)? $name $(< $($of),+ >)? {
             /// Gives the object a name in listings of the segment: 48 bytes at most.
             #[must_use = "the handle is passed through"]
             pub fn named(self, name: &str) -> Self {
@@ -473,15 +479,15 @@ pub(crate) use named;
 
 /// Sends a handle as a number within its segment.
 macro_rules! travels {
-    ($name:ident $(< $of:ident $(: $bound:path)? $(, $mode:ident)? >)?) => {
-        impl $(< $of $(: $bound)? >)? serde::Serialize for $name $(< $of $(, $mode)? >)? {
+    ($name:ident $(< $of:ident $(: $(?$sized:ident +)? $bound:path)? $(, $mode:ident)? >)?) => {
+        impl $(< $of $(: $(?$sized +)? $bound)? >)? serde::Serialize for $name $(< $of $(, $mode)? >)? {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 crate::codec::carry(&self.object).map_err(serde::ser::Error::custom)?;
                 serde::Serialize::serialize(&self.object.id.pack(), serializer)
             }
         }
 
-        impl<'de $(, $of $(: $bound)?)?> serde::Deserialize<'de> for $name $(< $of $(, $mode)? >)? {
+        impl<'de $(, $of $(: $(?$sized +)? $bound)?)?> serde::Deserialize<'de> for $name $(< $of $(, $mode)? >)? {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let word = <u64 as serde::Deserialize>::deserialize(deserializer)?;
                 let object = crate::codec::reach::<Self>(word).map_err(serde::de::Error::custom)?;

@@ -15,14 +15,13 @@ use super::layout::{FORMAT, Geometry, Header, MAGIC, PAGE};
 use super::memory::Memory;
 use super::participants::{Mark, Phase as Life, Slot};
 use super::{Segment, named, raw};
-use crate::atomic::AtomicU64;
 use crate::atomic::Ordering::{Acquire, Relaxed};
 use crate::error::Error;
 use crate::plain::Element;
 use crate::queue::inline::InlineRing;
 use crate::queue::raw::RawRing;
 use crate::sync::{barrier, event, mutex, once, reentrant, rwlock, semaphore};
-use crate::value::{counter_total, tally, words};
+use crate::value::{counter_total, start_of_value, tally, words};
 
 /// A segment, seen from outside.
 ///
@@ -270,8 +269,7 @@ impl View {
             Kind::Counter => counter_total(segment, object.index, &entry).map(Content::Number),
             Kind::Array => Some(Content::Elements(self.elements(&entry, 0, entry.count, most))),
             Kind::Value => {
-                let version = segment.raw::<AtomicU64>(entry.offset).load(Acquire);
-                let start = 64 + (version & 1) * u64::from(entry.element_bytes);
+                let start = start_of_value(segment, &entry);
                 Some(Content::Elements(self.elements(&entry, start, 1, most)))
             }
             Kind::Mutex | Kind::ReentrantMutex | Kind::RwLock => {
@@ -281,7 +279,7 @@ impl View {
                     _ => reentrant::state(segment, &entry)?,
                 };
                 // All of them keep the data on a line of its own, behind the words.
-                let data = self.elements(&entry, 64, 1, most);
+                let data = self.elements(&entry, 64, entry.count, most);
                 Some(Content::Locked { owner: owner.map(Slot::index), poisoned, data })
             }
             Kind::Event => {

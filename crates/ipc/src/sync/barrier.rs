@@ -33,7 +33,6 @@ use multiproc_sys::clock::Deadline;
 use super::wait::EventCount;
 use crate::atomic::AtomicU64;
 use crate::atomic::Ordering::{Relaxed, SeqCst};
-use crate::atomic::{AtomicU32, AtomicU64};
 use crate::error::Error;
 use crate::segment::catalog::{Entry, Kind};
 use crate::segment::layout::{Geometry, Raw};

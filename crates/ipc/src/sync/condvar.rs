@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use multiproc_sys::clock::Deadline;
 
+use super::guarded::Guarded;
 use super::mutex::{LockError, MutexGuard};
 use super::wait::EventCount;
 use crate::atomic::Ordering::SeqCst;
 use crate::atomic::fence;
 use crate::error::Error;
-use crate::plain::Plain;
 use crate::segment::catalog::{Entry, Kind};
 use crate::segment::layout::Geometry;
 use crate::segment::lifetime::Shared;
@@ -80,7 +80,7 @@ impl Condvar {
     ///
     /// # Errors
     /// [`LockError::Poisoned`].
-    pub fn wait<'a, T: Plain>(
+    pub fn wait<'a, T: ?Sized + Guarded>(
         &self,
         guard: MutexGuard<'a, T>,
     ) -> Result<MutexGuard<'a, T>, LockError> {
@@ -93,7 +93,7 @@ impl Condvar {
     ///
     /// # Errors
     /// [`LockError::Poisoned`].
-    pub fn wait_timeout<'a, T: Plain>(
+    pub fn wait_timeout<'a, T: ?Sized + Guarded>(
         &self,
         guard: MutexGuard<'a, T>,
         timeout: Duration,
@@ -101,7 +101,7 @@ impl Condvar {
         self.wait_by(guard, Some(Deadline::after(timeout)))
     }
 
-    fn wait_by<'a, T: Plain>(
+    fn wait_by<'a, T: ?Sized + Guarded>(
         &self,
         guard: MutexGuard<'a, T>,
         deadline: Option<Deadline>,
@@ -114,7 +114,7 @@ impl Condvar {
     ///
     /// # Errors
     /// [`LockError::Poisoned`].
-    pub fn wait_while<'a, T: Plain>(
+    pub fn wait_while<'a, T: ?Sized + Guarded>(
         &self,
         mut guard: MutexGuard<'a, T>,
         mut condition: impl FnMut(&mut T) -> bool,
@@ -131,7 +131,7 @@ impl Condvar {
     /// # Errors
     /// [`LockError::Poisoned`].
     #[doc(alias = "wait_for")]
-    pub fn wait_timeout_while<'a, T: Plain>(
+    pub fn wait_timeout_while<'a, T: ?Sized + Guarded>(
         &self,
         mut guard: MutexGuard<'a, T>,
         timeout: Duration,

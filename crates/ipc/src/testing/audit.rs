@@ -27,7 +27,10 @@ pub fn audit(segment: &Segment, living: &[u32]) -> Vec<String> {
             Some(Kind::Queue) => audit.queue(id, &entry),
             Some(Kind::InlineQueue) => audit.inline_queue(id, &entry),
             Some(Kind::Mutex) => audit.lock("a mutex", segment.raw(entry.offset)),
-            Some(Kind::Value) => audit.lock("a value", segment.raw(entry.offset + 8)),
+            // One of a single word has no lock.
+            Some(Kind::Value) if entry.count == 2 => {
+                audit.lock("a value", segment.raw(entry.offset + 8));
+            }
             Some(Kind::Counter | Kind::Tally) => audit.sum(id, &entry),
             _ => {}
         }

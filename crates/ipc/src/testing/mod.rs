@@ -23,6 +23,7 @@ use crate::segment::memory::Memory;
 use crate::segment::participants::{Phase, Slot};
 use crate::segment::recovery;
 use crate::sync::mutex::RawMutex;
+use crate::value::writer_of_value;
 
 mod audit;
 
@@ -220,7 +221,7 @@ pub fn lock_holders(segment: &Segment) -> Vec<u32> {
         let live = raw.state().1 == Live && segment.is_inside(&entry);
         match entry.kind {
             Some(Kind::Mutex) if live => Some(segment.raw::<RawMutex>(entry.offset)),
-            Some(Kind::Value) if live => Some(segment.raw::<RawMutex>(entry.offset + 8)),
+            Some(Kind::Value) if live => writer_of_value(segment, &entry),
             _ => None,
         }
     });

@@ -57,10 +57,10 @@ use crate::segment::{Object, Segment, handle};
 /// struct is defined:
 ///
 /// ```
-/// use multiproc_ipc::Numbers;
+/// use multiproc_ipc::{Numbers, Plain};
 /// use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 ///
-/// #[derive(Clone, Copy, FromBytes, Immutable, IntoBytes, KnownLayout)]
+/// #[derive(Clone, Copy, FromBytes, Immutable, IntoBytes, KnownLayout, Plain)]
 /// #[repr(C)]
 /// struct Totals {
 ///     lines: u64,
