@@ -45,7 +45,11 @@
 //! | `Process(target=f, args=(..)).start()` | [`Process::spawn(f, (..))`](Process::spawn) |
 //! | `p.join()`, `p.exitcode` | [`Process::join`] gives the value, or says how it ended |
 //! | `Queue(n)`, `put`, `get` | [`Queue::bounded`], [`send`](Queue::send), [`recv`](Queue::recv) |
+//! | `Queue(n)` of numbers | [`Queue::inline`], which is faster |
+//! | `JoinableQueue`, `task_done`, `join` | [`Queue::lease`], [`Lease::ack`], [`Queue::join`] |
+//! | `connection.wait([..])` | [`select()`] |
 //! | `Pipe()` | [`Pipe::pair`] |
+//! | `Pipe(duplex=False)` | [`channel`] |
 //! | `Value('i', 0)` with its lock, to count | [`Counter`] |
 //! | `Value(..)` | [`Value`] |
 //! | `Array('d', n)` | [`Array`] |
@@ -60,11 +64,12 @@
 pub use multiproc_derive::MultiprocPlain as Plain;
 pub use multiproc_ipc::__private::Plain;
 pub use multiproc_ipc::{
-    Array, Barrier, BoundedSemaphore, Broken, Builder, Condvar, Counter, Element, Error, Event,
-    Guarded, Integer, Iter, Kind, Lease, LockError, Mutex, MutexGuard, Numbers, OnceCell,
-    OverRelease, Passed, Permit, Pipe, PipeError, Queue, QueueBuilder, RecvError, ReentrantGuard,
-    ReentrantMutex, RwLock, RwLockReadGuard, RwLockWriteGuard, Segment, Semaphore, SendError,
-    Tally, Value, view,
+    Array, Barrier, BatchError, BoundedSemaphore, Broken, Builder, ByValue, Condvar, Counter,
+    Element, Encoded, Error, Event, Guarded, Inline, Integer, Iter, Kind, Lease, Loan, LockError,
+    Mode, Mutex, MutexGuard, Numbers, OnceCell, OverRelease, Passed, Permit, Pipe, PipeError,
+    Queue, QueueBuilder, Received, Receiver, RecvError, ReentrantGuard, ReentrantMutex, RwLock,
+    RwLockReadGuard, RwLockWriteGuard, Segment, Selectable, Semaphore, SendError, Sender, Slices,
+    Tally, Transport, TryIter, Value, channel, select, select_timeout, try_select, view,
 };
 pub use multiproc_process::{
     Child, Command, Ended, Exit, JoinError, Panic, Process, SpawnError, Spawner, Target, init,
