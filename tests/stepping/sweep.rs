@@ -12,19 +12,21 @@ use std::time::{Duration, Instant};
 
 use multiproc_ipc::testing::{self, Bench, Snapshot, audit};
 
+use crate::ledger::{Deeds, Ledger};
 use crate::peers::{self, Amount};
 use crate::report::{Count, Report};
-use crate::scripts::{Script, Sleeper};
-use crate::sleeper::Asleep;
+use crate::scripts::Script;
+use crate::sleeper::{Asleep, Sleeper};
 use crate::tracee::{Stop, Tracee, mark};
 use crate::verdict::{Bounds, Verdict, examine};
-use crate::world::{CAPACITY, CONTROLLER, Deeds, Ledger, UNDERSTUDY, VICTIMS, World};
+use crate::world::{CONTROLLER, UNDERSTUDY, VICTIMS, World};
 
 /// Once it goes on, a victim that was stopped ends within this time.
 const TO_THE_END: Duration = Duration::from_secs(2);
 
-/// Once it is woken, a sleeper is back within this time.
-const AWAKE: Duration = Duration::from_secs(1);
+/// What of the victim's deeds may be seen in one state and not in the next: what is under a lock
+/// is not known while its owner is dead.
+const MAY_FALL: [&str; 1] = ["changed"];
 
 static STALLED: AtomicBool = AtomicBool::new(false);
 
@@ -86,7 +88,7 @@ pub(crate) fn sweep(script: &Script, plan: Plan, report: &mut Report) {
         if chosen(5, state)
             && let Some(sleeper) = script.sleeper
         {
-            sweep.wake(state, sleeper);
+            sweep.wake(state, state + 1 == states.len(), sleeper);
         }
     }
 }
@@ -124,12 +126,8 @@ impl Outcome {
 
 impl Sweep<'_> {
     fn crashed(&self) -> Bounds {
-        let Script { most, poisoned, bereft, kept, leases, .. } = *self.script;
-        let poisoned = match poisoned {
-            crate::verdict::Poisoned::Surely => crate::verdict::Poisoned::Perhaps,
-            other => other,
-        };
-        Bounds { least: Deeds::NOTHING, most, poisoned, bereft, kept, leases }
+        let Script { most, poisons, bereft, kept, leases, .. } = *self.script;
+        Bounds { least: Deeds::NOTHING, most, poisons, bereft, kept, leases }
     }
 
     fn completed(&self, deeds: Deeds) -> Bounds {
@@ -242,8 +240,8 @@ impl Sweep<'_> {
         let bounds = self.crashed();
         let verdict = examine(copy, &LIVING, &self.world.names, &self.ledger, &bounds);
         self.judge(&verdict);
-        for ((what, now), (_, then)) in verdict.seen.fields().into_iter().zip(before.fields()) {
-            if now < then && what != "changed" {
+        for ((what, now), (_, then)) in verdict.seen.fields().zip(before.fields()) {
+            if now < then && !MAY_FALL.contains(&what) {
                 self.report.violation(format!("{then} {what} became {now}"));
             }
         }
@@ -317,30 +315,38 @@ impl Sweep<'_> {
         self.judge(&verdict);
     }
 
-    /// Kills a victim in a state while somebody sleeps, who must wake if there is reason to.
-    fn wake(&mut self, state: usize, sleeper: Sleeper) {
+    /// Kills a victim in a state while somebody sleeps, who must wake if there is reason to. In the
+    /// last state the operation is done, and nobody need die for that.
+    fn wake(&mut self, state: usize, last: bool, sleeper: &'static Sleeper) {
         self.report.begin(self.script.name, "wake", state);
         self.reset();
         let (mut tracee, _) = self.victim();
-        let asleep = Asleep::start(&self.world, sleeper);
+        let early = (!self.script.late).then(|| Asleep::start(&self.world, sleeper));
         if !self.step_to(&mut tracee, state) {
             return;
         }
+        let asleep = early.unwrap_or_else(|| Asleep::start(&self.world, sleeper));
+        if last && tracee.run() == Stop::Marked && asleep.sleeps_on(&self.world) {
+            self.report.violation(format!("a {} sleeps on after the operation", sleeper.name));
+        }
+        self.wake_by_death(tracee, asleep, sleeper);
+    }
+
+    /// Kills the victim, and judges whether the sleeper wakes.
+    fn wake_by_death(&mut self, mut tracee: Tracee, asleep: Asleep, sleeper: &Sleeper) {
         tracee.kill();
         self.report.count(Count::Kills, 1);
         self.world.segment.recover();
-        let queue = &self.world.objects.queue;
-        let reason = match sleeper {
-            Sleeper::Receiver => !queue.is_empty() || queue.is_closed(),
-            Sleeper::Sender => queue.len() < CAPACITY || queue.is_closed(),
-        };
-        if reason && !asleep.ends_within(AWAKE) {
-            self.report.violation(format!("a {sleeper:?} sleeps on after the recovery"));
+        if asleep.sleeps_on(&self.world) {
+            self.report.violation(format!("a {} sleeps on after the recovery", sleeper.name));
         }
-        // Reason enough for anybody.
-        queue.close();
-        if !asleep.ends_within(AWAKE) {
-            self.report.violation(format!("a {sleeper:?} sleeps on after the close"));
+        if asleep.cannot_be_woken(&self.world) {
+            self.report.violation(format!("a {} sleeps on for ever", sleeper.name));
+            return;
+        }
+        let copy = self.bench.lay_out(&self.world.snapshot(), CONTROLLER);
+        for violation in audit(&copy, &LIVING) {
+            self.report.violation(format!("with the {} gone: {violation}", sleeper.name));
         }
     }
 
