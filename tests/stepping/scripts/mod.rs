@@ -43,9 +43,14 @@ pub(crate) struct Script {
     pub(crate) sleeper: Option<&'static Sleeper>,
     /// Whether they come only once the victim stands in the state in which it is to die.
     pub(crate) late: bool,
+    /// What a peer does for a victim that waits.
+    pub(crate) relief: Option<Relief>,
     /// What the controller does once the victim has ended.
     pub(crate) after: fn(&World),
 }
+
+/// Brings about what the victim waits for; false if that cannot be done while it is stopped.
+pub(crate) type Relief = fn(&mut World) -> bool;
 
 /// What is observed.
 pub(crate) type Operation = Box<dyn FnOnce() -> Done>;
@@ -76,6 +81,7 @@ impl Script {
             leases: 0,
             sleeper: None,
             late: false,
+            relief: None,
             after: |_| (),
         }
     }
@@ -111,6 +117,10 @@ impl Script {
 
     const fn late(self, sleeper: &'static Sleeper) -> Script {
         Script { sleeper: Some(sleeper), late: true, ..self }
+    }
+
+    const fn relief(self, relief: Relief) -> Script {
+        Script { relief: Some(relief), ..self }
     }
 
     const fn after(self, after: fn(&World)) -> Script {

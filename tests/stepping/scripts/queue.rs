@@ -1,12 +1,11 @@
 //! Sending and receiving.
 
-use std::time::Duration;
-
 use multiproc_ipc::Queue;
 
 use super::{Operation, Script, done, join, nothing};
 use crate::ledger::{Deeds, Sender};
 use crate::sleeper::{RECEIVER, SENDER};
+use crate::sweep::patience;
 use crate::world::{CAPACITY, Message, World};
 
 const SENDS: Deeds = Deeds { sent: 1, ..Deeds::NOTHING };
@@ -23,7 +22,10 @@ pub(crate) const SCRIPTS: &[Script] = &[
         .most(Deeds { sent: 2, ..Deeds::NOTHING }),
     Script::new("queue/send-handle", nothing, send_handle).most(SENDS).sleeper(&RECEIVER),
     Script::new("queue/send-long", nothing, send_long).most(SENDS),
-    Script::new("queue/send-waiting", |world| fill(world, CAPACITY), send_waiting).most(SENDS),
+    Script::new("queue/send-waiting", |world| fill(world, CAPACITY), send_waiting)
+        .most(SENDS)
+        .sleeper(&SENDER)
+        .relief(|world| world.receive() == Ok(true)),
     Script::new("queue/recv-one", |world| fill(world, 1), recv).most(TAKES),
     Script::new("queue/recv-full", |world| laps(world, 1, CAPACITY), recv)
         .most(TAKES)
@@ -33,7 +35,10 @@ pub(crate) const SCRIPTS: &[Script] = &[
         .most(Deeds { taken: 2, ..Deeds::NOTHING }),
     Script::new("queue/recv-handle", before_handle, recv).most(TAKES),
     Script::new("queue/recv-long", before_long, recv).most(TAKES),
-    Script::new("queue/recv-waiting", nothing, recv_waiting).most(TAKES).sleeper(&RECEIVER),
+    Script::new("queue/recv-waiting", nothing, recv_waiting)
+        .most(TAKES)
+        .sleeper(&RECEIVER)
+        .relief(|world| world.send_next(Sender::Peer)),
     Script::new("queue/close", |world| fill(world, 1), close)
         .most(Deeds { closed: 1, ..Deeds::NOTHING }),
     Script::new("queue/close-empty", nothing, close)
@@ -143,12 +148,6 @@ fn recv_waiting(world: &World) -> Operation {
         let taken = queue.recv_timeout(patience()).is_ok().into();
         done(Deeds { taken, ..Deeds::NOTHING }, (queue, segment))
     })
-}
-
-/// How long the victim waits: not at all long where it is stepped past its sleep, and longer than
-/// any wake takes where it is not.
-fn patience() -> Duration {
-    if crate::sweep::is_stalled() { Duration::from_secs(5) } else { Duration::from_millis(2) }
 }
 
 fn close(world: &World) -> Operation {
