@@ -9,7 +9,8 @@
 //! | file | idea |
 //! |---|---|
 //! | `tracee` | a process run one instruction at a time |
-//! | `world` | the segment that the scripts play in, and the ledger of what happened |
+//! | `world` | the segment that the scripts play in |
+//! | `ledger` | what happened |
 //! | `scripts` | the operations |
 //! | `sweep` | everything that can become of one script |
 //! | `peers` | what must be possible while the victim is stopped |
@@ -27,6 +28,7 @@ use std::time::Duration;
 use report::{Count, Counts};
 
 mod launch;
+mod ledger;
 mod peers;
 mod report;
 mod scripts;

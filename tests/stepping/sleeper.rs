@@ -4,35 +4,82 @@ use std::io::{PipeReader, Read, pipe};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use multiproc_ipc::testing;
+use multiproc_ipc::{LockError, Segment, testing};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::scripts::Sleeper;
+use crate::ledger::Sender;
 use crate::tracee::Running;
-use crate::world::{Message, Sender, World};
+use crate::world::{CAPACITY, Message, Names, Objects, World};
 
-/// A process that is asleep on the world's queue. Killed when it is dropped.
+/// What somebody sleeps for.
+pub(crate) struct Sleeper {
+    pub(crate) name: &'static str,
+    /// Sleeps until it has come.
+    sleep: fn(&Names, &Segment),
+    /// Whether it has.
+    has_come: fn(&Objects) -> bool,
+    /// Brings it about.
+    bring: fn(&Objects),
+}
+
+/// Waits for a message.
+pub(crate) const RECEIVER: Sleeper = Sleeper {
+    name: "receiver",
+    sleep: |names, segment| drop(names.queue.reach(segment).recv()),
+    has_come: |objects| !objects.queue.is_empty() || objects.queue.is_closed(),
+    bring: |objects| objects.queue.close(),
+};
+
+/// Waits for room in the queue.
+pub(crate) const SENDER: Sleeper = Sleeper {
+    name: "sender",
+    sleep: |names, segment| {
+        drop(names.queue.reach(segment).send(Message::plain(Sender::Refill, 0)));
+    },
+    has_come: |objects| objects.queue.len() < CAPACITY || objects.queue.is_closed(),
+    bring: |objects| objects.queue.close(),
+};
+
+/// Waits for the mutex.
+pub(crate) const LOCKER: Sleeper = Sleeper {
+    name: "locker",
+    sleep: |names, segment| {
+        if let Ok(mut guard) = names.mutex.reach(segment).lock() {
+            guard.mark_consistent();
+        }
+    },
+    has_come: |objects| match objects.mutex.try_lock() {
+        Ok(mut guard) => {
+            guard.mark_consistent();
+            true
+        }
+        Err(error) => error == LockError::Poisoned,
+    },
+    bring: |_| (),
+};
+
+/// A process that is asleep in the world. Killed when it is dropped.
 pub(crate) struct Asleep {
+    sleeper: &'static Sleeper,
     _process: Running,
     /// Hangs up when the process has ended.
     end: PipeReader,
 }
 
+/// Once it is woken, a sleeper is back within this time.
+const AWAKE: Duration = Duration::from_secs(1);
+
 impl Asleep {
     /// Starts it, and waits until it sleeps.
-    pub(crate) fn start(world: &World, sleeper: Sleeper) -> Asleep {
+    pub(crate) fn start(world: &World, sleeper: &'static Sleeper) -> Asleep {
         let before = testing::sleepers(&world.segment);
         let (end, held) = pipe().expect("a pipe");
         let process = Running::start(move || {
             let segment = testing::join(&world.segment).expect("a free slot");
-            let queue = world.names.queue.reach(&segment);
-            match sleeper {
-                Sleeper::Receiver => drop(queue.recv()),
-                Sleeper::Sender => drop(queue.send(Message::plain(Sender::Refill, 0))),
-            }
-            drop(held);
+            (sleeper.sleep)(&world.names, &segment);
+            drop((segment, held));
         });
-        let asleep = Asleep { _process: process, end };
+        let asleep = Asleep { sleeper, _process: process, end };
         // It may also find at once what it looks for.
         for _ in 0..1000 {
             if testing::sleepers(&world.segment) > before || asleep.ends_within(Duration::ZERO) {
@@ -45,8 +92,19 @@ impl Asleep {
         asleep
     }
 
-    /// Whether it wakes, and ends, before this time is over.
-    pub(crate) fn ends_within(&self, time: Duration) -> bool {
+    /// Whether it sleeps on although what it sleeps for has come.
+    pub(crate) fn sleeps_on(&self, world: &World) -> bool {
+        (self.sleeper.has_come)(&world.objects) && !self.ends_within(AWAKE)
+    }
+
+    /// Brings about what it sleeps for; whether it sleeps on all the same.
+    pub(crate) fn cannot_be_woken(&self, world: &World) -> bool {
+        (self.sleeper.bring)(&world.objects);
+        !self.ends_within(AWAKE)
+    }
+
+    /// Whether it has woken up and left, before this time is over.
+    fn ends_within(&self, time: Duration) -> bool {
         let mut ends = [PollFd::new(self.end.as_fd(), PollFlags::POLLIN)];
         let timeout = PollTimeout::try_from(time).expect("seconds");
         let hung_up = poll(&mut ends, timeout).expect("a pipe");

@@ -12,25 +12,36 @@ use std::time::{Duration, Instant};
 
 use multiproc_ipc::testing::{self, Bench, Snapshot, audit};
 
+use crate::ledger::{Deeds, Ledger};
 use crate::peers::{self, Amount};
 use crate::report::{Count, Report};
-use crate::scripts::{Script, Sleeper};
-use crate::sleeper::Asleep;
+use crate::scripts::{Relief, Script};
+use crate::sleeper::{Asleep, Sleeper};
 use crate::tracee::{Stop, Tracee, mark};
 use crate::verdict::{Bounds, Verdict, examine};
-use crate::world::{CAPACITY, CONTROLLER, Deeds, Ledger, UNDERSTUDY, VICTIMS, World};
+use crate::world::{CONTROLLER, UNDERSTUDY, VICTIMS, World};
 
 /// Once it goes on, a victim that was stopped ends within this time.
 const TO_THE_END: Duration = Duration::from_secs(2);
 
-/// Once it is woken, a sleeper is back within this time.
-const AWAKE: Duration = Duration::from_secs(1);
+/// What of the victim's deeds may be seen in one state and not in the next: what is under a lock
+/// is not known while its owner is dead.
+const MAY_FALL: [&str; 1] = ["changed"];
 
-static STALLED: AtomicBool = AtomicBool::new(false);
+/// How long a victim waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Patience {
+    /// Not at all long: it is stepped past its sleep.
+    Short,
+    /// Longer than any wake takes: it is run on at full speed, or sleeps.
+    Long,
+}
 
-/// Whether the victim that is being started will be stopped, and then run on at full speed.
-pub(crate) fn is_stalled() -> bool {
-    STALLED.load(Relaxed)
+static LONG: AtomicBool = AtomicBool::new(false);
+
+/// How long the victim that is being started waits.
+pub(crate) fn patience() -> Duration {
+    if LONG.load(Relaxed) { Duration::from_secs(5) } else { Duration::from_millis(2) }
 }
 
 /// Which states are looked at more closely than by one recovery.
@@ -86,8 +97,13 @@ pub(crate) fn sweep(script: &Script, plan: Plan, report: &mut Report) {
         if chosen(5, state)
             && let Some(sleeper) = script.sleeper
         {
-            sweep.wake(state, sleeper);
+            sweep.wake(state, state + 1 == states.len(), sleeper);
         }
+    }
+    if let (Some(sleeper), Some(relief)) = (script.sleeper, script.relief)
+        && plan.only.unwrap_or(0) == 0
+    {
+        sweep.swallow(sleeper, relief);
     }
 }
 
@@ -124,12 +140,8 @@ impl Outcome {
 
 impl Sweep<'_> {
     fn crashed(&self) -> Bounds {
-        let Script { most, poisoned, bereft, kept, leases, .. } = *self.script;
-        let poisoned = match poisoned {
-            crate::verdict::Poisoned::Surely => crate::verdict::Poisoned::Perhaps,
-            other => other,
-        };
-        Bounds { least: Deeds::NOTHING, most, poisoned, bereft, kept, leases }
+        let Script { most, poisons, bereft, kept, leases, .. } = *self.script;
+        Bounds { least: Deeds::NOTHING, most, poisons, bereft, kept, leases }
     }
 
     fn completed(&self, deeds: Deeds) -> Bounds {
@@ -143,7 +155,8 @@ impl Sweep<'_> {
     }
 
     /// A victim at its first instruction.
-    fn victim(&mut self) -> (Tracee, Outcome) {
+    fn victim(&mut self, patience: Patience) -> (Tracee, Outcome) {
+        LONG.store(patience == Patience::Long, Relaxed);
         let (from, to) = pipe().expect("a pipe");
         let (world, operation) = (&self.world, self.script.victim);
         let tracee = Tracee::start(move || {
@@ -179,18 +192,18 @@ impl Sweep<'_> {
     }
 
     /// A fresh victim in its `state`-th state; `None` if it ends, or sleeps, before.
-    fn victim_at(&mut self, state: usize) -> Option<(Tracee, Outcome)> {
+    fn victim_at(&mut self, state: usize, patience: Patience) -> Option<(Tracee, Outcome)> {
         self.reset();
-        let (mut tracee, outcome) = self.victim();
-        self.step_to(&mut tracee, state).then_some((tracee, outcome))
+        let (mut tracee, outcome) = self.victim(patience);
+        self.step_to(&mut tracee, state, patience).then_some((tracee, outcome))
     }
 
     /// Steps a victim to its `state`-th state; false if it ends, or sleeps, before.
-    fn step_to(&mut self, tracee: &mut Tracee, state: usize) -> bool {
+    fn step_to(&mut self, tracee: &mut Tracee, state: usize, patience: Patience) -> bool {
         let mut last = self.world.snapshot();
         let mut now = 0;
         while now < state {
-            if STALLED.load(Relaxed) && tracee.is_about_to_sleep() {
+            if patience == Patience::Long && tracee.is_about_to_sleep() {
                 return false;
             }
             let stop = tracee.step();
@@ -210,7 +223,7 @@ impl Sweep<'_> {
     fn crash_states(&mut self) -> Vec<Snapshot> {
         self.report.begin(self.script.name, "step", 0);
         self.reset();
-        let (mut tracee, outcome) = self.victim();
+        let (mut tracee, outcome) = self.victim(Patience::Short);
         let segment = self.world.segment.clone();
         let mut last = self.world.snapshot();
         let mut states = Vec::new();
@@ -242,8 +255,8 @@ impl Sweep<'_> {
         let bounds = self.crashed();
         let verdict = examine(copy, &LIVING, &self.world.names, &self.ledger, &bounds);
         self.judge(&verdict);
-        for ((what, now), (_, then)) in verdict.seen.fields().into_iter().zip(before.fields()) {
-            if now < then && what != "changed" {
+        for ((what, now), (_, then)) in verdict.seen.fields().zip(before.fields()) {
+            if now < then && !MAY_FALL.contains(&what) {
                 self.report.violation(format!("{then} {what} became {now}"));
             }
         }
@@ -296,7 +309,7 @@ impl Sweep<'_> {
     /// Kills a victim in a state, really, and recovers from its proven death.
     fn kill(&mut self, state: usize) {
         self.report.begin(self.script.name, "kill", state);
-        let Some((mut tracee, _)) = self.victim_at(state) else { return };
+        let Some((mut tracee, _)) = self.victim_at(state, Patience::Short) else { return };
         tracee.kill();
         self.report.count(Count::Kills, 1);
         if state.is_multiple_of(2) {
@@ -317,61 +330,102 @@ impl Sweep<'_> {
         self.judge(&verdict);
     }
 
-    /// Kills a victim in a state while somebody sleeps, who must wake if there is reason to.
-    fn wake(&mut self, state: usize, sleeper: Sleeper) {
+    /// Kills a victim in a state while somebody sleeps, who must wake if there is reason to. In the
+    /// last state the operation is done, and nobody need die for that.
+    fn wake(&mut self, state: usize, last: bool, sleeper: &'static Sleeper) {
         self.report.begin(self.script.name, "wake", state);
         self.reset();
-        let (mut tracee, _) = self.victim();
-        let asleep = Asleep::start(&self.world, sleeper);
-        if !self.step_to(&mut tracee, state) {
+        let (mut tracee, _) = self.victim(Patience::Short);
+        let early = (!self.script.late).then(|| Asleep::start(&self.world, sleeper));
+        if !self.step_to(&mut tracee, state, Patience::Short) {
             return;
         }
+        let asleep = early.unwrap_or_else(|| Asleep::start(&self.world, sleeper));
+        if last && tracee.run() == Stop::Marked && asleep.sleeps_on(&self.world) {
+            self.report.violation(format!("a {} sleeps on after the operation", sleeper.name));
+        }
+        self.wake_by_death(tracee, asleep, sleeper);
+    }
+
+    /// Wakes a victim that sleeps, and kills it before it has acted: what came is the sleeper's now.
+    fn swallow(&mut self, sleeper: &'static Sleeper, relief: Relief) {
+        self.report.begin(self.script.name, "swallow", 0);
+        self.reset();
+        let (mut tracee, _) = self.victim(Patience::Long);
+        while !tracee.is_about_to_sleep() {
+            if tracee.step() != Stop::Stepped {
+                self.report.violation("the victim does not sleep".into());
+                return;
+            }
+            self.report.count(Count::Instructions, 1);
+        }
+        tracee.begin_step();
+        let start = Instant::now();
+        while !tracee.is_asleep() && start.elapsed() < TO_THE_END {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let asleep = Asleep::start(&self.world, sleeper);
+        relief(&mut self.world);
+        let stop = tracee.wait();
+        if stop != Stop::Stepped {
+            self.report.violation(format!("the victim woke up to {stop:?}"));
+        }
+        self.wake_by_death(tracee, asleep, sleeper);
+    }
+
+    /// Kills the victim, and judges whether the sleeper wakes.
+    fn wake_by_death(&mut self, mut tracee: Tracee, asleep: Asleep, sleeper: &Sleeper) {
         tracee.kill();
         self.report.count(Count::Kills, 1);
         self.world.segment.recover();
-        let queue = &self.world.objects.queue;
-        let reason = match sleeper {
-            Sleeper::Receiver => !queue.is_empty() || queue.is_closed(),
-            Sleeper::Sender => queue.len() < CAPACITY || queue.is_closed(),
-        };
-        if reason && !asleep.ends_within(AWAKE) {
-            self.report.violation(format!("a {sleeper:?} sleeps on after the recovery"));
+        if asleep.sleeps_on(&self.world) {
+            self.report.violation(format!("a {} sleeps on after the recovery", sleeper.name));
         }
-        // Reason enough for anybody.
-        queue.close();
-        if !asleep.ends_within(AWAKE) {
-            self.report.violation(format!("a {sleeper:?} sleeps on after the close"));
+        if asleep.cannot_be_woken(&self.world) {
+            self.report.violation(format!("a {} sleeps on for ever", sleeper.name));
+            return;
+        }
+        let copy = self.bench.lay_out(&self.world.snapshot(), CONTROLLER);
+        for violation in audit(&copy, &LIVING) {
+            self.report.violation(format!("with the {} gone: {violation}", sleeper.name));
         }
     }
 
     /// Stops a victim in a state, has a peer do things meanwhile, and then lets it go on, or die.
     fn stall(&mut self, state: usize, amount: Amount, fate: Fate) {
         self.report.begin(self.script.name, "stall", state);
-        STALLED.store(fate == Fate::GoesOn, Relaxed);
-        let victim = self.victim_at(state);
-        STALLED.store(false, Relaxed);
-        let Some((mut tracee, outcome)) = victim else { return };
+        let patience = if fate == Fate::GoesOn { Patience::Long } else { Patience::Short };
+        let Some((mut tracee, outcome)) = self.victim_at(state, patience) else { return };
         let violations = peers::act(&mut self.world, self.script, amount);
         violations.into_iter().for_each(|violation| self.report.violation(violation));
         self.report.alive();
         match fate {
-            Fate::GoesOn => {
-                let start = Instant::now();
-                let stop = tracee.run();
-                if start.elapsed() > TO_THE_END {
-                    self.report.violation(format!("went on for {:?}", start.elapsed()));
-                }
-                match stop {
-                    Stop::Marked => self.finish(state, tracee, outcome),
-                    other => self.report.violation(format!("the victim ended in {other:?}")),
-                }
-            }
+            Fate::GoesOn => match self.go_on(&mut tracee) {
+                Stop::Marked => self.finish(state, tracee, outcome),
+                other => self.report.violation(format!("the victim ended in {other:?}")),
+            },
             Fate::Dies => {
                 tracee.kill();
                 self.report.count(Count::Kills, 1);
                 self.recover_really(self.crashed());
             }
         }
+    }
+
+    /// Lets a victim that was stopped run to the end of its operation.
+    fn go_on(&mut self, tracee: &mut Tracee) -> Stop {
+        let start = Instant::now();
+        let late = || start.elapsed() > TO_THE_END;
+        let relieved = self.script.relief.is_none_or(|relief| relief(&mut self.world));
+        tracee.go_on();
+        if let Some(relief) = self.script.relief.filter(|_| !relieved) {
+            while !relief(&mut self.world) && !late() {}
+        }
+        let stop = tracee.wait();
+        if late() {
+            self.report.violation(format!("went on for {:?}", start.elapsed()));
+        }
+        stop
     }
 
     /// The operation is done, and its victim lives: all is well now, and when it has ended.

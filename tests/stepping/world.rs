@@ -1,4 +1,4 @@
-//! The world in which the scripts play: one object of each kind, and a ledger of what happened.
+//! The world in which the scripts play: one object of each kind.
 //!
 //! | slot | participant |
 //! |---|---|
@@ -14,6 +14,8 @@ use multiproc_ipc::{Counter, Mutex, Queue, Segment, Tally, Value};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::ledger::{Id, Ledger, Sender, contribution};
+
 pub(crate) const CONTROLLER: u32 = 0;
 pub(crate) const UNDERSTUDY: u32 = 1;
 /// The slots of whom the victim's death leaves behind.
@@ -25,18 +27,6 @@ pub(crate) const CAPACITY: usize = 3;
 const PARTICIPANTS: u32 = 4;
 const OBJECTS: u32 = 16;
 const BYTES: u64 = 64 << 10;
-
-/// Who sent a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) enum Sender {
-    Before,
-    Victim,
-    Peer,
-    Refill,
-}
-
-/// Which message it is: senders number theirs.
-pub(crate) type Id = (Sender, u32);
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Message {
@@ -140,64 +130,6 @@ objects! {
     tally: Tally<[u64; 2]>,
 }
 
-/// What somebody has done, as far as it can be seen afterwards.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Deeds {
-    /// Messages sent to the queue.
-    pub(crate) sent: i64,
-    /// Messages of the queue received, or leased and acknowledged.
-    pub(crate) taken: i64,
-    /// What was added to the counter.
-    pub(crate) added: i64,
-    /// How often the value was updated.
-    pub(crate) updated: i64,
-    /// How often the data under the mutex was changed.
-    pub(crate) changed: i64,
-    /// Whether the queue was closed.
-    pub(crate) closed: i64,
-}
-
-impl Deeds {
-    pub(crate) const NOTHING: Deeds =
-        Deeds { sent: 0, taken: 0, added: 0, updated: 0, changed: 0, closed: 0 };
-
-    pub(crate) fn fields(self) -> [(&'static str, i64); 6] {
-        let Deeds { sent, taken, added, updated, changed, closed } = self;
-        [
-            ("sent", sent),
-            ("taken", taken),
-            ("added", added),
-            ("updated", updated),
-            ("changed", changed),
-            ("closed", closed),
-        ]
-    }
-
-    pub(crate) fn to_bytes(self) -> Vec<u8> {
-        self.fields().iter().flat_map(|(_, number)| number.to_ne_bytes()).collect()
-    }
-
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Deeds> {
-        let numbers: Vec<i64> = bytes
-            .chunks_exact(8)
-            .map(|chunk| i64::from_ne_bytes(chunk.try_into().expect("a chunk of 8")))
-            .collect();
-        let [sent, taken, added, updated, changed, closed] = numbers[..] else { return None };
-        Some(Deeds { sent, taken, added, updated, changed, closed })
-    }
-}
-
-/// What everybody but the victim has done.
-#[derive(Clone, Default)]
-pub(crate) struct Ledger {
-    /// Messages sent to the queue, and those received from it.
-    pub(crate) sent: Vec<Id>,
-    pub(crate) received: Vec<Id>,
-    /// Numbers of the tasks that were ever sent.
-    pub(crate) tasks: Vec<u32>,
-    pub(crate) others: Deeds,
-}
-
 /// The segment that the scripts play in, as the controller has it.
 pub(crate) struct World {
     // First: handles go before the segment that they are of.
@@ -279,9 +211,4 @@ impl World {
         });
         done.is_ok()
     }
-}
-
-/// What the task `number` adds to the tally.
-pub(crate) fn contribution(number: u32) -> [u64; 2] {
-    [1, 1000 + u64::from(number)]
 }

@@ -3,7 +3,8 @@
 use multiproc_ipc::{Counter, Queue};
 
 use super::{Operation, Script, done, join, nothing, unnoticed_death_of};
-use crate::world::{Deeds, Message, World};
+use crate::ledger::Deeds;
+use crate::world::{Message, World};
 
 pub(crate) const SCRIPTS: &[Script] = &[
     Script::new("catalog/create", nothing, create),

@@ -2,21 +2,24 @@
 
 use std::time::Duration;
 
-use multiproc_ipc::{Mutex, MutexGuard};
+use multiproc_ipc::{LockError, Mutex, MutexGuard};
 
 use super::{Operation, Script, after_death_of, done, join, nothing, unnoticed_death_of};
-use crate::verdict::Poisoned;
-use crate::world::{Deeds, World};
+use crate::ledger::Deeds;
+use crate::sleeper::LOCKER;
+use crate::verdict::Lock;
+use crate::world::World;
 
 const CHANGES: Deeds = Deeds { changed: 1, ..Deeds::NOTHING };
 
 pub(crate) const SCRIPTS: &[Script] = &[
-    Script::new("mutex/change", nothing, change).most(CHANGES),
-    Script::new("mutex/hold", nothing, hold).most(CHANGES),
+    Script::new("mutex/change", nothing, change).most(CHANGES).late(&LOCKER),
+    Script::new("mutex/hold", nothing, hold).most(CHANGES).late(&LOCKER),
     Script::new("mutex/mark-consistent", before_death, mark_consistent).most(CHANGES),
     Script::new("mutex/wait-for-dead", before_waiting, wait_for_dead).most(CHANGES),
-    Script::new("mutex/of-dead-beside-create", before_waiting, super::catalog::create).bereft(),
-    Script::new("mutex/poison", before_death, poison).most(CHANGES).poisoned(Poisoned::Surely),
+    Script::new("mutex/of-dead-beside-create", before_waiting, super::catalog::create)
+        .bereft(Lock::Mutex),
+    Script::new("mutex/poison", before_death, poison).most(CHANGES).poisons(Lock::Mutex),
 ];
 
 /// An owner died inside, before it changed anything.
@@ -88,6 +91,18 @@ fn mark_consistent(world: &World) -> Operation {
     })
 }
 
+/// Lets go without saying that the data is consistent, if it was told of a death.
 fn poison(world: &World) -> Operation {
-    locking(world, |mut guard| bump(&mut guard))
+    let segment = join(world);
+    let mutex = world.names.mutex.reach(&segment);
+    Box::new(move || {
+        let told = mutex.try_lock().map(|mut guard| {
+            bump(&mut guard);
+            guard.owner_died()
+        });
+        if told == Ok(true) {
+            assert_eq!(mutex.try_lock().err(), Some(LockError::Poisoned));
+        }
+        done(Deeds { changed: told.is_ok().into(), ..Deeds::NOTHING }, (mutex, segment))
+    })
 }

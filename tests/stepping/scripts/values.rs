@@ -1,7 +1,8 @@
 //! Counting, and setting values.
 
 use super::{Operation, Script, after_death_of, done, join, nothing, unnoticed_death_of};
-use crate::world::{Deeds, World};
+use crate::ledger::Deeds;
+use crate::world::World;
 
 pub(crate) const SCRIPTS: &[Script] = &[
     Script::new("values/add", nothing, add).most(Deeds { added: 10, ..Deeds::NOTHING }),

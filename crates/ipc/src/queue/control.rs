@@ -152,6 +152,12 @@ impl Control {
         self.ends[0].load(Relaxed) != 0
     }
 
+    /// How many wait for messages, for room, and for everything to be done.
+    #[cfg(feature = "testing")]
+    pub(crate) fn sleepers(&self) -> [u64; 3] {
+        [self.not_empty(), self.not_full(), self.idle()].map(|count| count.waiters())
+    }
+
     /// Wakes everybody who waits, to look again.
     pub(crate) fn wake_all(&self) {
         self.not_empty().recover();

@@ -2,7 +2,7 @@
 //!
 //! Written against the words in memory, not with the functions that maintain them.
 
-use super::word;
+use super::{EVENT_WAITERS, event_counts, live, locks, word};
 use crate::atomic::AtomicU64;
 use crate::atomic::Ordering::SeqCst;
 use crate::queue::block::{NEUTRAL, Role};
@@ -22,18 +22,19 @@ pub fn audit(segment: &Segment, living: &[u32]) -> Vec<String> {
     audit.participants();
     audit.catalog();
     audit.shares();
-    for (id, entry) in audit.live() {
-        match entry.kind {
-            Some(Kind::Queue) => audit.queue(id, &entry),
-            Some(Kind::InlineQueue) => audit.inline_queue(id, &entry),
-            Some(Kind::Mutex) => audit.lock("a mutex", segment.raw(entry.offset)),
-            // One of a single word has no lock.
-            Some(Kind::Value) if entry.count == 2 => {
-                audit.lock("a value", segment.raw(entry.offset + 8));
-            }
-            Some(Kind::Counter | Kind::Tally) => audit.sum(id, &entry),
+    for (id, entry, kind) in live(segment) {
+        match kind {
+            Kind::Queue => audit.queue(id, &entry),
+            Kind::InlineQueue => audit.inline_queue(id, &entry),
+            Kind::Counter | Kind::Tally => audit.sum(id, &entry),
             _ => {}
         }
+    }
+    for (id, kind, offset) in locks(segment) {
+        audit.lock(&format!("{} {}", kind.name(), id.index), segment.raw(offset));
+    }
+    for (kind, count) in event_counts(segment) {
+        audit.sleepers(kind.name(), &[count & EVENT_WAITERS]);
     }
     audit.lock("the catalog", &segment.header().catalog_lock);
     audit.violations
@@ -71,18 +72,6 @@ impl Audit<'_> {
 
     fn all_slots(&self) -> impl Iterator<Item = Slot> + use<> {
         (0..self.segment.geometry().participants as u16).map(Slot::new)
-    }
-
-    fn live(&self) -> Vec<(ObjectId, Entry)> {
-        let segment = self.segment;
-        let live = segment.entries().filter_map(|index| {
-            let raw = segment.entry(index);
-            let (generation, phase) = raw.state();
-            let entry = raw.read();
-            let usable = phase == Phase::Live && segment.is_inside(&entry);
-            usable.then_some((ObjectId { index, generation }, entry))
-        });
-        live.collect()
     }
 
     fn participants(&mut self) {
@@ -143,37 +132,37 @@ impl Audit<'_> {
 
     /// Every live object is attached, carried, or a part of one that is; and what is carried lives.
     fn reach(&mut self) {
-        let live = self.live();
         let segment = self.segment;
+        let live: Vec<_> = live(segment).collect();
         let attached = |id: &ObjectId| {
             segment.slots().any(|slot| segment.is_marked(slot, Mark::Attached, id.index))
         };
         let mut reached: Vec<ObjectId> =
-            live.iter().map(|(id, _)| *id).filter(|id| attached(id)).collect();
+            live.iter().map(|(id, ..)| *id).filter(|id| attached(id)).collect();
         let mut next = 0;
         while let Some(id) = reached.get(next).copied() {
             next += 1;
             for named in self.references(id, &live) {
-                if !live.iter().any(|(id, _)| *id == named) {
+                if !live.iter().any(|(id, ..)| *id == named) {
                     self.found(format!("queue {} names {named:?}, which is gone", id.index));
                 } else if !reached.contains(&named) {
                     reached.push(named);
                 }
             }
         }
-        for (id, entry) in live {
+        for (id, _, kind) in live {
             if !reached.contains(&id) {
-                self.found(format!("nobody reaches {:?} {}", entry.kind, id.index));
+                self.found(format!("nobody reaches {kind:?} {}", id.index));
             }
         }
     }
 
     /// What the queue `id` names: its blocks, and what messages carry.
-    fn references(&self, id: ObjectId, live: &[(ObjectId, Entry)]) -> Vec<ObjectId> {
+    fn references(&self, id: ObjectId, live: &[(ObjectId, Entry, Kind)]) -> Vec<ObjectId> {
         let segment = self.segment;
-        let Some((_, entry)) = live.iter().find(|(one, _)| *one == id) else { return Vec::new() };
-        let ring = match entry.kind {
-            Some(Kind::Queue) => RawRing::new(segment, entry),
+        let object = live.iter().find(|(one, ..)| *one == id);
+        let ring = match object {
+            Some((_, entry, Kind::Queue)) => RawRing::new(segment, entry),
             _ => None,
         };
         let Some(ring) = ring else { return Vec::new() };
@@ -201,16 +190,16 @@ impl Audit<'_> {
         named
     }
 
-    /// Only who lives has a share, and only in a counter that lives.
+    /// Only who lives has a share, and only in an object of a kind that has shares.
     fn shares(&mut self) {
-        let live = self.live();
+        let sharing: Vec<u32> = live(self.segment)
+            .filter(|(_, _, kind)| matches!(kind, Kind::Counter | Kind::RwLock))
+            .map(|(id, ..)| id.index)
+            .collect();
         for slot in self.all_slots() {
             for index in 0..self.segment.geometry().objects {
                 let share = word(self.segment, self.segment.geometry().share(slot.index(), index));
-                let counter = live
-                    .iter()
-                    .any(|(id, entry)| id.index == index && entry.kind == Some(Kind::Counter));
-                if share != 0 && !(counter && self.lives(slot)) {
+                if share != 0 && !(sharing.contains(&index) && self.lives(slot)) {
                     let slot = slot.index();
                     self.found(format!("slot {slot} has a share of {share} in entry {index}"));
                 }
@@ -231,6 +220,13 @@ impl Audit<'_> {
             && !self.lives(owner)
         {
             self.found(format!("{what} is held by slot {}, which is dead", owner.index()));
+        }
+    }
+
+    /// Who is in the middle of nothing does not sleep.
+    fn sleepers(&mut self, what: &str, announced: &[u64]) {
+        if announced.iter().any(|count| *count != 0) {
+            self.found(format!("{what}: {announced:?} sleepers are announced, nobody sleeps"));
         }
     }
 
@@ -335,10 +331,6 @@ impl Audit<'_> {
                 "queue {queue}: hints {head}, {tail} are beyond the front {front} or end {end}"
             ));
         }
-        let waiters = [control.not_empty(), control.not_full(), control.idle()];
-        let waiters = waiters.map(|count| count.waiters());
-        if waiters != [0; 3] {
-            self.found(format!("queue {queue}: {waiters:?} sleepers are announced, nobody sleeps"));
-        }
+        self.sleepers("queue", &control.sleepers());
     }
 }

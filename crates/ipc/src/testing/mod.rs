@@ -9,21 +9,21 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::atomic::AtomicU64;
 use crate::atomic::Ordering::{Relaxed, SeqCst};
+use crate::atomic::{AtomicU32, AtomicU64};
 use crate::codec::{self, Route};
 use crate::error::Error;
 use crate::queue::block::{Own, Role};
 use crate::queue::cell::{Cell, State};
+use crate::queue::control::Control;
 use crate::queue::raw::RawRing;
 use crate::segment::Segment;
-use crate::segment::catalog::{Kind, Phase::Live};
+use crate::segment::catalog::{Entry, Kind, ObjectId, Phase::Live};
 use crate::segment::layout::Geometry;
 use crate::segment::memory::Memory;
 use crate::segment::participants::{Phase, Slot};
 use crate::segment::recovery;
 use crate::sync::mutex::RawMutex;
-use crate::value::writer_of_value;
 
 mod audit;
 
@@ -178,11 +178,15 @@ pub fn hold_catalog(segment: &Segment) -> Result<impl Sized + '_, Error> {
     segment.catalog()
 }
 
-/// How many threads are announced as sleepers on queues.
+/// How many threads are announced as sleepers, and how many locks say that somebody waits.
 pub fn sleepers(segment: &Segment) -> u64 {
-    rings(segment)
-        .map(|ring| ring.control().not_empty().waiters() + ring.control().not_full().waiters())
-        .sum()
+    let controls = live(segment).filter_map(|(_, entry, _)| Control::of(segment, &entry));
+    let queues = controls.flat_map(Control::sleepers);
+    let counts = event_counts(segment).map(|(_, count)| count & EVENT_WAITERS);
+    let waiting =
+        |(_, _, offset)| segment.raw::<AtomicU32>(offset).load(SeqCst) & LOCK_WAITING != 0;
+    let locks = locks(segment).filter(|lock| waiting(*lock)).count() as u64;
+    queues.sum::<u64>() + counts.sum::<u64>() + locks
 }
 
 /// How many blocks of queues somebody holds: neither free, nor in a ring, nor to be received again.
@@ -198,13 +202,60 @@ pub fn held_blocks(segment: &Segment) -> usize {
 }
 
 fn rings(segment: &Segment) -> impl Iterator<Item = RawRing<'_>> {
+    let queues = live(segment).filter(|(_, _, kind)| *kind == Kind::Queue);
+    queues.filter_map(|(_, entry, _)| RawRing::new(segment, &entry))
+}
+
+/// The live objects that lie where objects may.
+fn live(segment: &Segment) -> impl Iterator<Item = (ObjectId, Entry, Kind)> {
     segment.entries().filter_map(|index| {
         let raw = segment.entry(index);
-        let (_, phase) = raw.state();
+        let (generation, phase) = raw.state();
         let entry = raw.read();
-        let is_queue = phase == Live && entry.kind == Some(Kind::Queue);
-        is_queue.then(|| RawRing::new(segment, &entry))?
+        let usable = phase == Live && segment.is_inside(&entry);
+        Some((ObjectId { index, generation }, entry, entry.kind.filter(|_| usable)?))
     })
+}
+
+/// In an event count: how many are announced.
+const EVENT_WAITERS: u64 = 0xffff;
+/// In a lock: somebody may be asleep.
+const LOCK_WAITING: u32 = 1 << 31;
+
+/// Where an object of a kind has its event counts. Those of queues are not listed.
+const fn event_counts_of(kind: Kind) -> &'static [u64] {
+    match kind {
+        Kind::RwLock => &[0, 8],
+        Kind::Condvar | Kind::BoundedSemaphore => &[0],
+        Kind::Semaphore | Kind::Event | Kind::Barrier => &[8],
+        _ => &[],
+    }
+}
+
+/// Where an object of a kind has its lock.
+fn lock_of(kind: Kind, entry: &Entry) -> Option<u64> {
+    match kind {
+        Kind::Mutex | Kind::ReentrantMutex => Some(0),
+        Kind::OnceCell => Some(4),
+        // One of a single word has no lock.
+        Kind::Value => (entry.count == 2).then_some(8),
+        Kind::RwLock => Some(16),
+        _ => None,
+    }
+}
+
+/// The event counts of all objects but queues, as they stand.
+fn event_counts(segment: &Segment) -> impl Iterator<Item = (Kind, u64)> {
+    live(segment).flat_map(move |(_, entry, kind)| {
+        let offsets = event_counts_of(kind).iter();
+        offsets.map(move |offset| (kind, word(segment, entry.offset + offset)))
+    })
+}
+
+/// The locks of all objects, and where their words stand.
+fn locks(segment: &Segment) -> impl Iterator<Item = (ObjectId, Kind, u64)> {
+    live(segment)
+        .filter_map(|(id, entry, kind)| Some((id, kind, entry.offset + lock_of(kind, &entry)?)))
 }
 
 /// Leaves the segment in the name of the participant in `slot`.
@@ -213,20 +264,16 @@ pub fn leave_as(segment: &Segment, slot: u32) {
     recovery::leave(&participant, participant.inner.generation);
 }
 
-/// The participants that hold a lock: of a mutex, of a value, or the catalog's.
+/// The participants that hold a lock: an object's or the catalog's, alone or as one of its readers.
 pub fn lock_holders(segment: &Segment) -> Vec<u32> {
-    let locks = segment.entries().filter_map(|index| {
-        let raw = segment.entry(index);
-        let entry = raw.read();
-        let live = raw.state().1 == Live && segment.is_inside(&entry);
-        match entry.kind {
-            Some(Kind::Mutex) if live => Some(segment.raw::<RawMutex>(entry.offset)),
-            Some(Kind::Value) if live => writer_of_value(segment, &entry),
-            _ => None,
-        }
-    });
-    let locks = locks.chain([&segment.header().catalog_lock]);
-    locks.filter_map(|lock| lock.state().0.map(Slot::index)).collect()
+    let owner = |(_, _, offset)| segment.raw::<RawMutex>(offset).state().0.map(Slot::index);
+    let owners = locks(segment).filter_map(owner).chain(catalog_owner(segment));
+    let readers =
+        live(segment).filter(|(_, _, kind)| *kind == Kind::RwLock).flat_map(|(id, ..)| {
+            let share = move |slot: u32| word(segment, segment.geometry().share(slot, id.index));
+            segment.slots().map(Slot::index).filter(move |slot| share(*slot) != 0)
+        });
+    owners.chain(readers).collect()
 }
 
 /// The slots that somebody has claimed.

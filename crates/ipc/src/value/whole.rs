@@ -320,12 +320,6 @@ pub(crate) fn recover(segment: &Segment, entry: &Entry, dead: Slot) {
     }
 }
 
-/// The writer's lock of the value that `entry` describes, if it has one.
-#[cfg(feature = "testing")]
-pub(crate) fn writer<'a>(segment: &'a Segment, entry: &Entry) -> Option<&'a RawMutex> {
-    head(segment, entry).map(|raw| &raw.writer)
-}
-
 /// Where, in the object that `entry` describes, the value stands that counts now.
 pub(crate) fn start(segment: &Segment, entry: &Entry) -> u64 {
     match head(segment, entry) {

@@ -1,0 +1,73 @@
+//! What happened, and what of it can be seen afterwards.
+
+use serde::{Deserialize, Serialize};
+
+/// Who sent a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) enum Sender {
+    Before,
+    Victim,
+    Peer,
+    Refill,
+}
+
+/// Which message it is: senders number theirs.
+pub(crate) type Id = (Sender, u32);
+
+/// What the task `number` adds to the tally.
+pub(crate) fn contribution(number: u32) -> [u64; 2] {
+    [1, 1000 + u64::from(number)]
+}
+
+macro_rules! deeds {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// What somebody has done, as far as it can be seen afterwards.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub(crate) struct Deeds { $($(#[$doc])* pub(crate) $name: i64),* }
+
+        impl Deeds {
+            pub(crate) const NOTHING: Deeds = Deeds { $($name: 0),* };
+
+            pub(crate) fn fields(self) -> impl Iterator<Item = (&'static str, i64)> {
+                [$((stringify!($name), self.$name)),*].into_iter()
+            }
+
+            pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Deeds> {
+                let mut numbers = bytes.as_chunks().0.iter().map(|it| i64::from_ne_bytes(*it));
+                Some(Deeds { $($name: numbers.next()?),* })
+            }
+        }
+    };
+}
+
+deeds! {
+    /// Messages sent to the queue.
+    sent,
+    /// Messages of the queue received, or leased and acknowledged.
+    taken,
+    /// What was added to the counter.
+    added,
+    /// How often the value was updated.
+    updated,
+    /// How often the data under the mutex was changed.
+    changed,
+    /// Whether the queue was closed.
+    closed,
+}
+
+impl Deeds {
+    pub(crate) fn to_bytes(self) -> Vec<u8> {
+        self.fields().flat_map(|(_, number)| number.to_ne_bytes()).collect()
+    }
+}
+
+/// What everybody but the victim has done.
+#[derive(Clone, Default)]
+pub(crate) struct Ledger {
+    /// Messages sent to the queue, and those received from it.
+    pub(crate) sent: Vec<Id>,
+    pub(crate) received: Vec<Id>,
+    /// Numbers of the tasks that were ever sent.
+    pub(crate) tasks: Vec<u32>,
+    pub(crate) others: Deeds,
+}

@@ -1,0 +1,40 @@
+//! Locks, and what they protect.
+
+use std::time::Duration;
+
+use multiproc_ipc::LockError;
+
+use super::Peer;
+use crate::verdict::Lock;
+
+/// Long enough to find out that an owner is dead.
+const SOME_TIME: Duration = Duration::from_millis(12);
+
+impl Peer<'_> {
+    /// Takes every lock; `held` is whether the victim has one.
+    pub(super) fn locks(&mut self, held: bool) {
+        let mutex = self.world.objects.mutex.clone();
+        let changed = mutex.lock_timeout(SOME_TIME).map(|mut guard| {
+            // An owner before the victim may have died.
+            guard.mark_consistent();
+            crate::scripts::bump(&mut guard);
+        });
+        self.world.ledger.others.changed += self.changed(Lock::Mutex, held, changed);
+    }
+
+    /// Judges an attempt to change the data under a lock; returns how often it was changed.
+    fn changed(&mut self, lock: Lock, held: bool, changed: Result<(), LockError>) -> i64 {
+        match changed {
+            Ok(()) => return 1,
+            Err(LockError::Held) => {
+                self.expect(held, || format!("nobody holds the {lock:?}, which is held"));
+            }
+            Err(LockError::Poisoned) => {
+                let may = self.script.poisons == Some(lock);
+                self.expect(may, || format!("the {lock:?} is poisoned"));
+            }
+            Err(error) => self.violations.push(format!("the {lock:?}: {error}")),
+        }
+        0
+    }
+}
