@@ -4,24 +4,13 @@
 //! `closed_queue_put_get_exceptions`, `empty`. How long something took is only ever compared with a
 //! least, since any process may be kept waiting.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use multiproc::{Error, Process, Queue, RecvError, Segment, SendError};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use support::{SOON, eventually, guard, queue_in};
+use support::{SHORT, SOON, eventually, guard, queue_in, taking};
 
 multiproc::init_before_main!();
-
-const SHORT: Duration = Duration::from_millis(75);
-
-/// What `work` gave, which must have taken `least`.
-fn taking<R>(least: Duration, work: impl FnOnce() -> R) -> R {
-    let begun = Instant::now();
-    let result = work();
-    let elapsed = begun.elapsed();
-    assert!(elapsed >= least, "{elapsed:?} instead of {least:?}");
-    result
-}
 
 // put -------------------------------------------------------------------------------------------
 
