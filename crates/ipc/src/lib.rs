@@ -35,8 +35,12 @@
 //! | share one small thing that is always whole: a flag, a state, what a sequence lock guards | [`Value`] | nothing |
 //! | change several things together, or a slice | [`Mutex`], [`Mutex<[T]>`](Mutex::zeroed) | the next owner is told, and repairs |
 //! | read by many what few change | [`RwLock`], [`RwLock<[T]>`](RwLock::zeroed) | as above; a dead reader nothing |
-//! | hand work or results over | [`Queue`] | the message being received |
+//! | hand work or results over | [`Queue::bounded`] | the message being received |
 //! | hand work over that must be done | [`Queue::lease`] | nothing: it comes back |
+//! | hand over numbers, millions a second | [`Queue::inline`] | the message being received |
+//! | hand over images, samples, bytes, in place | [`Queue::slices`] | the messages that it holds |
+//! | know when all senders, or all receivers, are gone | [`channel`] | the message being received |
+//! | wait for several of these at once | [`select()`] | nothing |
 //! | talk to one other process | [`Pipe`] | the other end sees the end |
 //!
 //! # What a stopped process can block
@@ -46,8 +50,11 @@
 //! - who waits for a [`Mutex`] that it holds, and writers of a [`Value`] of more than 8 bytes that it
 //!   is writing;
 //! - who waits for a message that it has leased;
+//! - who receives from a queue of [`Inline`] messages, if it is stopped within the nanoseconds in which
+//!   it writes a message into the ring: what was sent after that one waits for it;
 //! - making, reaching and dropping objects, and recovery, if it is stopped within the microseconds
-//!   in which it does one of these itself. Others get [`Error::CatalogHeld`] after ten seconds.
+//!   in which it does one of these itself. Others get [`Error::CatalogHeld`] after ten seconds; a call
+//!   with a timeout ends by its deadline, and leaves the message in the queue.
 //! - the recovery from its own children's deaths, for those who wait at a queue: it watches over them.
 //!   Who waits for a lock finds out by itself.
 //!
