@@ -53,6 +53,13 @@ deeds! {
     changed,
     /// Whether the queue was closed.
     closed,
+    /// Numbers sent, numbers received, and whether their queue was closed.
+    written,
+    read,
+    shut,
+    /// Slices sent, and slices received.
+    lent,
+    returned,
 }
 
 impl Deeds {
@@ -61,12 +68,28 @@ impl Deeds {
     }
 }
 
+/// The messages sent to a queue, and those received from it.
+#[derive(Clone, Default)]
+pub(crate) struct Log {
+    pub(crate) sent: Vec<Id>,
+    pub(crate) received: Vec<Id>,
+}
+
+impl Log {
+    /// How many a sender has sent.
+    pub(crate) fn count(&self, sender: Sender) -> u32 {
+        self.sent.iter().filter(|(one, _)| *one == sender).count() as u32
+    }
+}
+
 /// What everybody but the victim has done.
 #[derive(Clone, Default)]
 pub(crate) struct Ledger {
-    /// Messages sent to the queue, and those received from it.
-    pub(crate) sent: Vec<Id>,
-    pub(crate) received: Vec<Id>,
+    /// To and from the queue.
+    pub(crate) messages: Log,
+    /// To and from the queues of plain data.
+    pub(crate) numbers: Log,
+    pub(crate) slices: Log,
     /// Numbers of the tasks that were ever sent.
     pub(crate) tasks: Vec<u32>,
     pub(crate) others: Deeds,

@@ -9,6 +9,7 @@
 //! | file | idea |
 //! |---|---|
 //! | `tracee` | a process run one instruction at a time |
+//! | `streams` | the queues of plain data |
 //! | `world` | the segment that the scripts play in |
 //! | `ledger` | what happened |
 //! | `scripts` | the operations |
@@ -33,6 +34,7 @@ mod peers;
 mod report;
 mod scripts;
 mod sleeper;
+mod streams;
 mod sweep;
 mod tracee;
 mod verdict;
@@ -72,6 +74,21 @@ fn mutex_survives_every_instruction() {
 #[test]
 fn queue_survives_every_instruction() {
     group("queue");
+}
+
+#[test]
+fn inline_survives_every_instruction() {
+    group("inline");
+}
+
+#[test]
+fn slices_survives_every_instruction() {
+    group("slices");
+}
+
+#[test]
+fn channel_survives_every_instruction() {
+    group("channel");
 }
 
 #[test]

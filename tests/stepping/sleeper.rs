@@ -40,6 +40,30 @@ pub(crate) const SENDER: Sleeper = Sleeper {
     bring: |objects| objects.queue.close(),
 };
 
+/// Waits for a number.
+pub(crate) const READER: Sleeper = Sleeper {
+    name: "reader",
+    sleep: |names, segment| drop(names.numbers.reach(segment).recv()),
+    has_come: |objects| !objects.numbers.is_empty() || objects.numbers.is_closed(),
+    bring: |objects| objects.numbers.close(),
+};
+
+/// Waits for room for a number.
+pub(crate) const WRITER: Sleeper = Sleeper {
+    name: "writer",
+    sleep: |names, segment| drop(names.numbers.reach(segment).send([0; 3])),
+    has_come: |objects| objects.numbers.len() < CAPACITY || objects.numbers.is_closed(),
+    bring: |objects| objects.numbers.close(),
+};
+
+/// Waits for room for more bytes than one message leaves.
+pub(crate) const LENDER: Sleeper = Sleeper {
+    name: "lender",
+    sleep: |names, segment| drop(names.slices.reach(segment).send(&[0; 12])),
+    has_come: |objects| objects.slices.is_empty(),
+    bring: |objects| objects.slices.close(),
+};
+
 /// Waits for the mutex.
 pub(crate) const LOCKER: Sleeper = Sleeper {
     name: "locker",

@@ -10,11 +10,14 @@
 use std::marker::PhantomData;
 
 use multiproc_ipc::testing::{self, Snapshot};
-use multiproc_ipc::{Counter, Mutex, Queue, Segment, Tally, Value};
+use multiproc_ipc::{
+    Counter, Inline, Mutex, Queue, Receiver, RecvError, Segment, Slices, Tally, Value,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::{Id, Ledger, Sender, contribution};
+use crate::streams::SLICE_BYTES;
 
 pub(crate) const CONTROLLER: u32 = 0;
 pub(crate) const UNDERSTUDY: u32 = 1;
@@ -44,6 +47,8 @@ pub(crate) enum Cargo {
     Long(Vec<u8>),
     /// A queue with one task in it that is to be done.
     Tasks(Queue<Message>),
+    /// The end of a channel whose other end is the sender's alone.
+    End(Receiver<u32>),
 }
 
 /// The bytes of the long message `number`.
@@ -73,6 +78,13 @@ impl Message {
             Cargo::Nothing | Cargo::Tasks(_) => true,
             Cargo::Handle(counter, number) => counter.get() == *number,
             Cargo::Long(bytes) => *bytes == long(self.id.1),
+            // What was sent is there, or nothing any more, or nothing yet.
+            Cargo::End(receiver) => {
+                matches!(
+                    receiver.try_recv(),
+                    Ok(7) | Err(RecvError::Empty | RecvError::Disconnected)
+                )
+            }
         }
     }
 }
@@ -128,6 +140,8 @@ objects! {
     value: Value<[u64; 4]>,
     counter: Counter,
     tally: Tally<[u64; 2]>,
+    numbers: Queue<[u64; 3], Inline>,
+    slices: Queue<u32, Slices>,
 }
 
 /// The segment that the scripts play in, as the controller has it.
@@ -147,6 +161,7 @@ impl World {
     pub(crate) fn new() -> World {
         let segment = testing::segment(PARTICIPANTS, OBJECTS, BYTES).expect("64 KiB");
         let understudy = testing::join(&segment).expect("a second slot");
+        let slices = Queue::slices_builder(CAPACITY).message_bytes(64).bytes(SLICE_BYTES);
         let objects = Objects {
             queue: Queue::<Message>::builder(CAPACITY).build_in(&segment).expect("room"),
             tasks: Queue::<Message>::builder(CAPACITY).build_in(&segment).expect("room"),
@@ -154,6 +169,8 @@ impl World {
             value: Value::new_in(&segment, [0; 4]).expect("room"),
             counter: Counter::new_in(&segment).expect("room"),
             tally: Tally::new_in(&segment).expect("room"),
+            numbers: Queue::inline_builder(CAPACITY).build_in(&segment).expect("room"),
+            slices: slices.build_in(&segment).expect("room"),
         };
         let names = objects.names(&segment);
         let ledger = Ledger::default();
@@ -169,14 +186,14 @@ impl World {
         let id = message.id;
         let sent = self.objects.queue.try_send(message).is_ok();
         if sent {
-            self.ledger.sent.push(id);
+            self.ledger.messages.sent.push(id);
         }
         sent
     }
 
     /// Sends the next plain message of `sender`.
     pub(crate) fn send_next(&mut self, sender: Sender) -> bool {
-        let number = self.ledger.sent.iter().filter(|(one, _)| *one == sender).count() as u32;
+        let number = self.ledger.messages.count(sender);
         self.send(Message::plain(sender, number))
     }
 
@@ -185,7 +202,7 @@ impl World {
         match self.objects.queue.try_recv() {
             Ok(message) if !message.is_whole() => Err(format!("{message:?} is torn")),
             Ok(message) => {
-                self.ledger.received.push(message.id);
+                self.ledger.messages.received.push(message.id);
                 Ok(true)
             }
             Err(multiproc_ipc::RecvError::Message(error)) => Err(format!("received: {error}")),

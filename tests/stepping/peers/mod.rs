@@ -38,6 +38,7 @@ pub(crate) fn act(world: &mut World, script: &Script, amount: Amount) -> Vec<Str
     let held = holders.iter().any(|holder| VICTIMS.contains(holder));
     peer.locks(held);
     peer.values(held);
+    peer.streams(amount);
     // Receiving what carries a handle, and letting go of it, goes through the catalog.
     if free || !peer.carries() {
         peer.queue(amount);
@@ -64,7 +65,9 @@ impl Peer<'_> {
     }
 
     fn carries(&self) -> bool {
-        ["handle", "long", "grow", "new-queue"].iter().any(|it| self.script.name.contains(it))
+        ["handle", "long", "grow", "new-queue", "channel"]
+            .iter()
+            .any(|it| self.script.name.contains(it))
     }
 
     /// Who is stopped is not dead.

@@ -1,7 +1,10 @@
 //! Queues and tasks.
 
+use multiproc_ipc::testing;
+
 use super::{Amount, Peer};
 use crate::ledger::{Sender, contribution};
+use crate::streams::Which;
 use crate::world::{CAPACITY, World};
 
 impl Peer<'_> {
@@ -45,8 +48,8 @@ impl Peer<'_> {
 
     fn laps(&mut self) {
         self.drain();
-        let here = &self.world.ledger.received;
-        let missing = self.world.ledger.sent.iter().filter(|id| !here.contains(id)).count();
+        let log = &self.world.ledger.messages;
+        let missing = log.sent.iter().filter(|id| !log.received.contains(id)).count();
         let holds = self.script.holds;
         self.expect(missing <= holds, || format!("{missing} messages cannot be received"));
         for _ in 0..3 {
@@ -55,6 +58,46 @@ impl Peer<'_> {
             let received = self.drain();
             self.expect(received == room, || format!("{received} of {room} came"));
         }
+    }
+
+    /// As [`queue`](Peer::queue), for the queues of plain data.
+    pub(super) fn streams(&mut self, amount: Amount) {
+        // What a sender is stopped in writing, nobody can pass.
+        if testing::is_cell_claimed(&self.world.segment) {
+            return;
+        }
+        for which in Which::ALL {
+            let is_closed = which.of(&self.world.objects).is_closed();
+            if amount == Amount::Laps || is_closed {
+                self.drain_stream(which);
+            }
+            if is_closed {
+                continue;
+            }
+            for _ in 0..if amount == Amount::Laps { 3 } else { 0 } {
+                let room = (0..100).take_while(|_| self.world.put(which, Sender::Peer)).count();
+                self.expect(room == CAPACITY, || format!("room for {room} of {CAPACITY}"));
+                let came = self.drain_stream(which);
+                self.expect(came == room, || format!("{came} of {room} came"));
+            }
+            // The victim, when it goes on, finds a message and room for one.
+            match which.of(&self.world.objects).waiting() {
+                0 => _ = self.world.put(which, Sender::Peer),
+                CAPACITY => _ = self.take_stream(which),
+                _ => {}
+            }
+        }
+    }
+
+    fn take_stream(&mut self, which: Which) -> bool {
+        self.world.take(which).unwrap_or_else(|torn| {
+            self.violations.push(torn);
+            true
+        })
+    }
+
+    fn drain_stream(&mut self, which: Which) -> usize {
+        (0..100).take_while(|_| self.take_stream(which)).count()
     }
 
     pub(super) fn tasks(&mut self, amount: Amount) {

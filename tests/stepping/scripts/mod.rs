@@ -11,9 +11,12 @@ use crate::verdict::Lock;
 use crate::world::World;
 
 mod catalog;
+mod channel;
+mod inline;
 mod lease;
 mod mutex;
 mod queue;
+mod slices;
 mod slots;
 mod tally;
 mod values;
@@ -140,6 +143,9 @@ pub(crate) fn all() -> Vec<Script> {
         catalog::SCRIPTS,
         mutex::SCRIPTS,
         queue::SCRIPTS,
+        inline::SCRIPTS,
+        slices::SCRIPTS,
+        channel::SCRIPTS,
         lease::SCRIPTS,
         values::SCRIPTS,
         tally::SCRIPTS,

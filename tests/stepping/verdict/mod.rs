@@ -60,6 +60,7 @@ pub(crate) fn examine(
     verdict.locks(&objects, ledger, bounds);
     verdict.queue(&objects, ledger);
     verdict.tasks(&objects, ledger);
+    verdict.streams(&objects, ledger);
     verdict.within(bounds);
     verdict.violations.extend(audit(&copy, living));
     let held = testing::held_blocks(&copy);

@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use multiproc_ipc::{RecvError, SendError};
 
 use super::Verdict;
-use crate::ledger::{Id, Ledger, Sender, contribution};
+use crate::ledger::{Id, Ledger, Log, Sender, contribution};
+use crate::streams::{SLICE_BYTES, Stream, Which};
 use crate::world::{CAPACITY, Cargo, Message, Objects};
 
 impl Verdict {
@@ -14,8 +15,20 @@ impl Verdict {
         let queue = &objects.queue;
         self.seen.closed = queue.is_closed().into();
         let (drained, again) = self.drain(objects);
+        (self.seen.sent, self.seen.taken) = self.account(&ledger.messages, &drained, &again);
+        if self.seen.closed != 0 {
+            let refused = queue.try_send(Message::plain(Sender::Refill, 0));
+            self.expect(matches!(refused, Err(SendError::Closed(_))), || "sent when closed".into());
+            return;
+        }
+        self.brim(objects);
+    }
+
+    /// How many messages the victim has sent, and how many it has received and kept, where these came
+    /// for the first time, in order, and those again.
+    fn account(&mut self, log: &Log, drained: &[Id], again: &[Id]) -> (i64, i64) {
         let mut there: HashSet<Id> = HashSet::new();
-        for id in ledger.received.iter().chain(&drained).chain(&again) {
+        for id in log.received.iter().chain(drained).chain(again) {
             self.expect(there.insert(*id), || format!("message {id:?} came twice"));
         }
         for sender in [Sender::Before, Sender::Victim, Sender::Peer] {
@@ -27,24 +40,79 @@ impl Verdict {
             self.expect(numbers.is_sorted(), || format!("order of {sender:?}: {numbers:?}"));
         }
         let arrived = (0..).take_while(|number| there.contains(&(Sender::Victim, *number))).count();
-        let lost = ledger.sent.iter().filter(|id| !there.contains(*id)).count();
+        let lost = log.sent.iter().filter(|id| !there.contains(*id)).count();
         let gaps = there
             .iter()
             .filter(|(one, number)| *one == Sender::Victim && *number as usize >= arrived);
         // A message of the victim's that arrived after a gap: the gap is one that is lost.
         let gaps = gaps.map(|(_, number)| *number as usize + 1).max().unwrap_or(arrived);
         let victims = there.iter().filter(|(one, _)| *one == Sender::Victim).count();
-        self.seen.sent = gaps as i64;
-        self.seen.taken = (lost + gaps - victims) as i64;
-        let known: HashSet<Id> = ledger.sent.iter().copied().collect();
+        let known: HashSet<Id> = log.sent.iter().copied().collect();
         let unknown = there.iter().find(|id| id.0 != Sender::Victim && !known.contains(*id));
         self.expect(unknown.is_none(), || format!("message {unknown:?} was never sent"));
-        if self.seen.closed != 0 {
-            let refused = queue.try_send(Message::plain(Sender::Refill, 0));
-            self.expect(matches!(refused, Err(SendError::Closed(_))), || "sent when closed".into());
-            return;
+        (gaps as i64, (lost + gaps - victims) as i64)
+    }
+
+    /// As [`queue`](Verdict::queue), for the queues of plain data.
+    pub(super) fn streams(&mut self, objects: &Objects, ledger: &Ledger) {
+        let numbers = Which::Numbers.of(objects);
+        self.seen.shut = numbers.is_closed().into();
+        (self.seen.written, self.seen.read) = self.stream(numbers, &ledger.numbers);
+        let slices = Which::Slices.of(objects);
+        (self.seen.lent, self.seen.returned) = self.stream(slices, &ledger.slices);
+        self.bytes(objects);
+    }
+
+    fn stream(&mut self, stream: &dyn Stream, log: &Log) -> (i64, i64) {
+        let mut drained = Vec::new();
+        let promised = stream.waiting();
+        for _ in 0..100 {
+            match stream.take() {
+                Ok(Some(id)) => drained.push(id),
+                Ok(None) => break,
+                Err(torn) => self.violations.push(torn),
+            }
         }
-        self.brim(objects);
+        let came = drained.len();
+        self.expect(came == promised, || format!("{came} came, {promised} were said to wait"));
+        let account = self.account(log, &drained, &[]);
+        if stream.is_closed() {
+            let refused = stream.put((Sender::Refill, 0));
+            self.expect(matches!(refused, Err(SendError::Closed(()))), || {
+                "sent when closed".into()
+            });
+            return account;
+        }
+        for number in 0..CAPACITY as u32 {
+            let sent = stream.put((Sender::Refill, number));
+            self.expect(sent.is_ok(), || format!("no room for {number} of {CAPACITY}: {sent:?}"));
+        }
+        self.expect(stream.waiting() == CAPACITY, || format!("{} in a full one", stream.waiting()));
+        let more = stream.put((Sender::Refill, 99));
+        self.expect(matches!(more, Err(SendError::Full(()))), || format!("beyond full: {more:?}"));
+        for number in 0..CAPACITY as u32 {
+            let id = (Sender::Refill, number);
+            let taken = stream.take();
+            self.expect(taken == Ok(Some(id)), || format!("{taken:?} instead of {id:?}"));
+        }
+        let more = stream.take();
+        self.expect(more == Ok(None), || format!("beyond empty: {more:?}"));
+        account
+    }
+
+    /// Exactly as many bytes may wait as the bound says.
+    fn bytes(&mut self, objects: &Objects) {
+        let (words, slices) = (SLICE_BYTES as usize / 4, &objects.slices);
+        let some = slices.try_send(&[0; 3]);
+        self.expect(some.is_ok(), || format!("3 of {words} words: {some:?}"));
+        let many = slices.try_send(&vec![0; words - 2]);
+        self.expect(many.is_err(), || format!("beyond {words} words"));
+        let rest = slices.try_send(&vec![0; words - 3]);
+        self.expect(rest.is_ok(), || format!("the rest of {words} words: {rest:?}"));
+        let more = slices.try_send(&[0]);
+        self.expect(more.is_err(), || format!("one beyond {words} words"));
+        let taken = [3, words - 3].map(|len| slices.try_recv().is_ok_and(|it| it.len() == len));
+        self.expect(taken == [true; 2], || "they do not come back".into());
     }
 
     /// Receives everything: what comes for the first time in order, and what comes again.
@@ -54,8 +122,16 @@ impl Verdict {
             match objects.queue.try_lease() {
                 Ok(lease) => {
                     self.expect(lease.is_whole(), || format!("{:?} is torn", lease.id));
-                    if let Cargo::Tasks(tasks) = &lease.cargo {
-                        self.expect(tasks.try_lease().is_ok(), || "a task is lost".into());
+                    match &lease.cargo {
+                        Cargo::Tasks(tasks) => {
+                            self.expect(tasks.try_lease().is_ok(), || "a task is lost".into());
+                        }
+                        Cargo::End(receiver) => {
+                            let end = receiver.try_iter().count();
+                            let gone = matches!(receiver.try_recv(), Err(RecvError::Disconnected));
+                            self.expect(end <= 1 && gone, || "a channel has no end".into());
+                        }
+                        Cargo::Nothing | Cargo::Handle(..) | Cargo::Long(_) => {}
                     }
                     let list = if lease.attempt() == 0 { &mut first } else { &mut again };
                     list.push(lease.id);

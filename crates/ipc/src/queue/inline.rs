@@ -244,6 +244,22 @@ impl<'a> InlineRing<'a> {
     }
 
     fn write(&self, message: &Words, count: usize, commit: Ordering) -> Published {
+        let Some((position, claimed)) = self.claim() else {
+            return Published::Full;
+        };
+        let cell = self.cell(position.index());
+        for (to, part) in cell.message.iter().zip(message).take(count) {
+            to.store(*part, Relaxed);
+        }
+        // ORDERING(inline-publish): Release at least, after the message.
+        // DEATH: before, nothing was sent; after, the message is there.
+        cell.word.store(claimed.in_state(State::Full).pack(), commit);
+        position.next(self.capacity).advance(self.control.tail());
+        Published::Done
+    }
+
+    /// Claims the first free position for this process; `None` if there is none.
+    pub(crate) fn claim(&self) -> Option<(Cursor, Cell)> {
         let mut position = self.control.tail_of(self.capacity);
         let mut looked = false;
         for _ in 0..self.steps() {
@@ -257,14 +273,7 @@ impl<'a> InlineRing<'a> {
                         Cell { state: State::Write, owner: self.segment.slot().tag(), ..seen };
                     // DEATH: from here the cell names us; recovery makes it `Skip`.
                     if cell.word.compare_exchange(word, mine.pack(), Acquire, Relaxed).is_ok() {
-                        for (to, part) in cell.message.iter().zip(message).take(count) {
-                            to.store(*part, Relaxed);
-                        }
-                        // ORDERING(inline-publish): Release at least, after the message.
-                        // DEATH: before, nothing was sent; after, the message is there.
-                        cell.word.store(seen.in_state(State::Full).pack(), commit);
-                        position.next(self.capacity).advance(self.control.tail());
-                        return Published::Done;
+                        return Some((position, mine));
                     }
                 }
                 ((Equal, _), _) => position = position.next(self.capacity),
@@ -277,7 +286,7 @@ impl<'a> InlineRing<'a> {
                     // knows better.
                     let head = self.control.head_of(self.capacity);
                     if looked || head <= position {
-                        return Published::Full;
+                        return None;
                     }
                     (position, looked) = (head, true);
                 }
@@ -285,7 +294,7 @@ impl<'a> InlineRing<'a> {
                 ((Less, laps), State::Free) => position = position.earlier(laps),
             }
         }
-        Published::Full
+        None
     }
 
     /// Wakes who waits for one of `count` messages that were [published](InlineRing::publish_one).

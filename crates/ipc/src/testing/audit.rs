@@ -157,11 +157,15 @@ impl Audit<'_> {
         }
     }
 
-    /// What the queue `id` names: its blocks, and what messages carry.
+    /// What the object `id` names: a queue its blocks, and what messages carry; an end its queue.
     fn references(&self, id: ObjectId, live: &[(ObjectId, Entry, Kind)]) -> Vec<ObjectId> {
         let segment = self.segment;
         let object = live.iter().find(|(one, ..)| *one == id);
         let ring = match object {
+            // An end of a channel begins with the name of its queue.
+            Some((_, entry, Kind::End)) => {
+                return ObjectId::unpack(word(segment, entry.offset)).into_iter().collect();
+            }
             Some((_, entry, Kind::Queue)) => RawRing::new(segment, entry),
             _ => None,
         };

@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::queue::block::{Own, Role};
 use crate::queue::cell::{Cell, State};
 use crate::queue::control::Control;
+use crate::queue::inline::{self, InlineRing};
 use crate::queue::raw::RawRing;
 use crate::segment::Segment;
 use crate::segment::catalog::{Entry, Kind, ObjectId, Phase::Live};
@@ -187,6 +188,20 @@ pub fn sleepers(segment: &Segment) -> u64 {
         |(_, _, offset)| segment.raw::<AtomicU32>(offset).load(SeqCst) & LOCK_WAITING != 0;
     let locks = locks(segment).filter(|lock| waiting(*lock)).count() as u64;
     queues.sum::<u64>() + counts.sum::<u64>() + locks
+}
+
+/// Claims a cell of each inline queue in the name of this process, as sending begins.
+pub fn claim_cells(segment: &Segment) {
+    inline_rings(segment).for_each(|ring| assert!(ring.claim().is_some(), "a free cell"));
+}
+
+/// Whether somebody has claimed a cell of an inline queue, and not yet written its message.
+pub fn is_cell_claimed(segment: &Segment) -> bool {
+    inline_rings(segment).any(|ring| ring.cells().any(|cell| cell.state == inline::State::Write))
+}
+
+fn inline_rings(segment: &Segment) -> impl Iterator<Item = InlineRing<'_>> {
+    live(segment).filter_map(|(_, entry, _)| InlineRing::new(segment, &entry))
 }
 
 /// How many blocks of queues somebody holds: neither free, nor in a ring, nor to be received again.
