@@ -2,8 +2,8 @@
 //!
 //! Written against the words in memory, not with the functions that maintain them.
 
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use super::word;
 use crate::queue::block::{NEUTRAL, Role};
@@ -25,6 +25,12 @@ pub fn audit(segment: &Segment, living: &[u32]) -> Vec<String> {
         match entry.kind {
             Some(Kind::Queue) => audit.queue(id, &entry),
             Some(Kind::Mutex) => audit.lock("a mutex", segment.raw(entry.offset)),
+            Some(Kind::ReentrantMutex) => {
+                audit.lock("a reentrant mutex", segment.raw(entry.offset));
+            }
+            Some(Kind::RwLock) => audit.lock("a read-write lock", segment.raw(entry.offset + 16)),
+            Some(Kind::OnceCell) => audit.lock("a once cell", segment.raw(entry.offset + 4)),
+            Some(Kind::BoundedSemaphore) => audit.permits(id, &entry),
             Some(Kind::Value) => audit.lock("a value", segment.raw(entry.offset + 8)),
             Some(Kind::Counter | Kind::Tally) => audit.sum(id, &entry),
             _ => {}
@@ -196,16 +202,16 @@ impl Audit<'_> {
         named
     }
 
-    /// Only who lives has a share, and only in a counter that lives.
+    /// Only who lives has a share, and only in an object that lives, of a kind that has shares.
     fn shares(&mut self) {
         let live = self.live();
         for slot in self.all_slots() {
             for index in 0..self.segment.geometry().objects {
                 let share = word(self.segment, self.segment.geometry().share(slot.index(), index));
-                let counter = live
-                    .iter()
-                    .any(|(id, entry)| id.index == index && entry.kind == Some(Kind::Counter));
-                if share != 0 && !(counter && self.lives(slot)) {
+                let shared = |(id, entry): &(ObjectId, Entry)| {
+                    id.index == index && entry.kind.is_some_and(Kind::has_shares)
+                };
+                if share != 0 && !(live.iter().any(shared) && self.lives(slot)) {
                     let slot = slot.index();
                     self.found(format!("slot {slot} has a share of {share} in entry {index}"));
                 }
@@ -226,6 +232,19 @@ impl Audit<'_> {
             && !self.lives(owner)
         {
             self.found(format!("{what} is held by slot {}, which is dead", owner.index()));
+        }
+    }
+
+    /// Every permit is free, or somebody's who lives.
+    fn permits(&mut self, id: ObjectId, entry: &Entry) {
+        for permit in 0..entry.count {
+            let owner: &AtomicU32 = self.segment.raw(entry.offset + 64 + 4 * permit);
+            if let Some(owner) = Slot::from_tag(owner.load(SeqCst) as u16)
+                && !self.lives(owner)
+            {
+                let (semaphore, slot) = (id.index, owner.index());
+                self.found(format!("semaphore {semaphore}: {permit} is dead slot {slot}'s"));
+            }
         }
     }
 
