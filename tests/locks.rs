@@ -19,9 +19,13 @@ use std::time::Duration;
 
 use multiproc::{
     Array, BoundedSemaphore, LockError, Mutex, OverRelease, Process, Queue, ReentrantMutex, RwLock,
-    Semaphore,
+    Segment, Semaphore, Spawner,
 };
-use support::{SHORT, SOON, asleep, eventually, guard, kill, kill_when_ready, taking};
+use multiproc_ipc::testing::audit;
+use serde::{Deserialize, Serialize};
+use support::{
+    Random, SHORT, SOON, asleep, eventually, guard, kill, kill_when_ready, queue_in, taking,
+};
 
 multiproc::init_before_main!();
 
@@ -360,4 +364,98 @@ fn bounded_semaphore_permits_of_the_killed_come_back() {
     kill(&owner);
     waiter.join_timeout(SOON).unwrap();
     assert_eq!(semaphore.available(), 2);
+}
+
+// Killed at any moment --------------------------------------------------------------------------
+
+/// One of each kind, around numbers that are all the same whenever nobody is inside.
+#[derive(Clone, Serialize, Deserialize)]
+struct Locks {
+    mutex: Mutex<[u64; 2]>,
+    reentrant: ReentrantMutex<[u64; 9]>,
+    rwlock: RwLock<[u64; 2]>,
+    permits: BoundedSemaphore,
+}
+
+impl Locks {
+    /// Takes every lock and permit once.
+    fn enter(&self) {
+        let mut guard = self.mutex.lock_timeout(SOON).unwrap();
+        assert!(guard.owner_died() || guard[0] == guard[1]);
+        guard[0] += 1;
+        guard[1] = guard[0];
+        guard.mark_consistent();
+        drop(guard);
+
+        let outer = self.reentrant.lock_timeout(SOON).unwrap();
+        let inner = self.reentrant.lock_timeout(SOON).unwrap();
+        let [first, rest @ ..] = inner.get();
+        assert!(inner.owner_died() || rest.iter().all(|number| *number == first));
+        inner.set([first + 1; 9]);
+        inner.mark_consistent();
+        drop(inner);
+        assert_eq!(outer.depth(), 1);
+        drop(outer);
+
+        let read = self.rwlock.read_timeout(SOON).unwrap();
+        assert!(read.owner_died() || read[0] == read[1]);
+        drop(read);
+        let mut guard = self.rwlock.write_timeout(SOON).unwrap();
+        assert!(guard.owner_died() || guard[0] == guard[1]);
+        guard[0] += 1;
+        guard[1] = guard[0];
+        guard.mark_consistent();
+        drop(guard);
+
+        self.permits.acquire_timeout(SOON).unwrap().keep();
+        drop(self.permits.acquire_timeout(SOON).unwrap());
+        self.permits.release().unwrap();
+    }
+}
+
+#[test]
+fn locks_and_permits_of_processes_killed_at_random_are_always_had_again() {
+    let _guard = guard();
+    fn work(locks: Locks, ready: Queue<()>) {
+        ready.send(()).unwrap();
+        loop {
+            locks.enter();
+        }
+    }
+    let segment = Segment::builder().participants(8).objects(32).bytes(8 << 20);
+    let segment = segment.anonymous().unwrap();
+    let locks = Locks {
+        mutex: Mutex::new_in(&segment, [0; 2]).unwrap(),
+        reentrant: ReentrantMutex::new_in(&segment, [0; 9]).unwrap(),
+        rwlock: RwLock::new_in(&segment, [0; 2]).unwrap(),
+        permits: BoundedSemaphore::new_in(&segment, 4).unwrap(),
+    };
+    let mut random = Random::seeded();
+    let ready = queue_in(&segment, 2);
+    let start = || -> Process<()> {
+        let arguments = (locks.clone(), ready.clone());
+        let child = Spawner::new().segment(&segment).spawn(work, arguments).unwrap();
+        ready.recv_timeout(SOON).unwrap();
+        child
+    };
+    for _ in 0..10 {
+        let mut workers = [start(), start()];
+        for round in 0..6 {
+            random.pause(Duration::from_millis(3));
+            kill(&workers[round % 2]);
+            locks.enter();
+            workers[round % 2] = start();
+        }
+        // Both at once: nobody else is left to notice.
+        workers.iter().for_each(|worker| assert!(worker.child().kill().unwrap()));
+        locks.enter();
+        workers.iter().for_each(kill);
+        locks.enter();
+        drop(workers);
+        eventually("nobody is in the middle of anything", || {
+            audit(&segment, &[segment.participant_index()]).is_empty()
+        });
+        assert_eq!(locks.permits.available(), 4);
+        assert!(!locks.rwlock.try_write().unwrap().owner_died());
+    }
 }

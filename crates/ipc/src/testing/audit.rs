@@ -3,8 +3,8 @@
 //! Written against the words in memory, not with the functions that maintain them.
 
 use super::{EVENT_WAITERS, event_counts, live, locks, word};
-use crate::atomic::AtomicU64;
 use crate::atomic::Ordering::SeqCst;
+use crate::atomic::{AtomicU32, AtomicU64};
 use crate::queue::block::{NEUTRAL, Role};
 use crate::queue::cell::{Cell, State};
 use crate::queue::control::Control;
@@ -26,6 +26,7 @@ pub fn audit(segment: &Segment, living: &[u32]) -> Vec<String> {
         match kind {
             Kind::Queue => audit.queue(id, &entry),
             Kind::InlineQueue => audit.inline_queue(id, &entry),
+            Kind::BoundedSemaphore => audit.permits(id, &entry),
             Kind::Counter | Kind::Tally => audit.sum(id, &entry),
             _ => {}
         }
@@ -224,6 +225,19 @@ impl Audit<'_> {
             && !self.lives(owner)
         {
             self.found(format!("{what} is held by slot {}, which is dead", owner.index()));
+        }
+    }
+
+    /// Every permit is free, or somebody's who lives.
+    fn permits(&mut self, id: ObjectId, entry: &Entry) {
+        for permit in 0..entry.count {
+            let owner: &AtomicU32 = self.segment.raw(entry.offset + 64 + 4 * permit);
+            if let Some(owner) = Slot::from_tag(owner.load(SeqCst) as u16)
+                && !self.lives(owner)
+            {
+                let (semaphore, slot) = (id.index, owner.index());
+                self.found(format!("semaphore {semaphore}: {permit} is dead slot {slot}'s"));
+            }
         }
     }
 
