@@ -60,6 +60,18 @@ deeds! {
     /// Slices sent, and slices received.
     lent,
     returned,
+    /// By how much the semaphore was raised, or lowered, on the whole.
+    raised,
+    lowered,
+    /// Whether the event was set, or cleared, on the whole; and so for the gate, which clears itself.
+    set,
+    cleared,
+    opened,
+    passed,
+    /// Whether the barrier was broken.
+    broken,
+    /// Whether the cell was filled.
+    made,
 }
 
 impl Deeds {

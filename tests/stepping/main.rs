@@ -92,6 +92,31 @@ fn channel_survives_every_instruction() {
 }
 
 #[test]
+fn semaphore_survives_every_instruction() {
+    group("semaphore");
+}
+
+#[test]
+fn event_survives_every_instruction() {
+    group("event");
+}
+
+#[test]
+fn gate_survives_every_instruction() {
+    group("gate");
+}
+
+#[test]
+fn barrier_survives_every_instruction() {
+    group("barrier");
+}
+
+#[test]
+fn once_survives_every_instruction() {
+    group("once");
+}
+
+#[test]
 fn lease_survives_every_instruction() {
     group("lease");
 }

@@ -64,6 +64,54 @@ pub(crate) const LENDER: Sleeper = Sleeper {
     bring: |objects| objects.slices.close(),
 };
 
+/// Waits for the semaphore to be raised.
+pub(crate) const ACQUIRER: Sleeper = Sleeper {
+    name: "acquirer",
+    sleep: |names, segment| names.semaphore.reach(segment).acquire(),
+    has_come: |objects| objects.semaphore.permits() > 0,
+    bring: |objects| objects.semaphore.release(1),
+};
+
+/// Waits for a permit, of which the victim has one and the controller the others.
+pub(crate) const PERMITTED: Sleeper = Sleeper {
+    name: "acquirer of a permit",
+    sleep: |names, segment| drop(names.permits.reach(segment).acquire()),
+    has_come: |objects| objects.permits.available() > 0,
+    bring: |_| (),
+};
+
+/// Waits for the event to be set.
+pub(crate) const WATCHER: Sleeper = Sleeper {
+    name: "watcher",
+    sleep: |names, segment| names.event.reach(segment).wait(),
+    has_come: |objects| objects.event.is_set(),
+    bring: |objects| objects.event.set(),
+};
+
+/// Waits for the gate to be opened.
+pub(crate) const PASSER: Sleeper = Sleeper {
+    name: "passer",
+    sleep: |names, segment| names.gate.reach(segment).wait(),
+    has_come: |objects| objects.gate.is_set(),
+    bring: |objects| objects.gate.set(),
+};
+
+/// Waits at the barrier.
+pub(crate) const PARTY: Sleeper = Sleeper {
+    name: "party",
+    sleep: |names, segment| _ = names.barrier.reach(segment).wait(),
+    has_come: |objects| objects.barrier.is_broken(),
+    bring: |objects| objects.barrier.abort(),
+};
+
+/// Waits for the cell to be filled, or to fill it.
+pub(crate) const MAKER: Sleeper = Sleeper {
+    name: "maker",
+    sleep: |names, segment| assert_eq!(names.cell.reach(segment).get_or_init(|| [7; 2]), [7; 2]),
+    has_come: |_| true,
+    bring: |_| (),
+};
+
 /// Waits for the mutex.
 pub(crate) const LOCKER: Sleeper = Sleeper {
     name: "locker",

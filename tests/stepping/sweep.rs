@@ -141,7 +141,9 @@ impl Outcome {
 impl Sweep<'_> {
     fn crashed(&self) -> Bounds {
         let Script { most, poisons, bereft, kept, leases, .. } = *self.script;
-        Bounds { least: Deeds::NOTHING, most, poisons, bereft, kept, leases }
+        // Whoever dies while it is attached breaks the barrier, whatever it did there.
+        let least = Deeds { broken: most.broken, ..Deeds::NOTHING };
+        Bounds { least, most, poisons, bereft, kept, leases }
     }
 
     fn completed(&self, deeds: Deeds) -> Bounds {

@@ -11,7 +11,8 @@ use std::marker::PhantomData;
 
 use multiproc_ipc::testing::{self, Snapshot};
 use multiproc_ipc::{
-    Counter, Inline, Mutex, Queue, Receiver, RecvError, Segment, Slices, Tally, Value,
+    Barrier, BoundedSemaphore, Counter, Event, Inline, Mutex, OnceCell, Queue, Receiver, RecvError,
+    Segment, Semaphore, Slices, Tally, Value,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -27,8 +28,11 @@ pub(crate) const VICTIMS: [u32; 2] = [2, 3];
 /// Not a power of two, so that laps and indices are told apart.
 pub(crate) const CAPACITY: usize = 3;
 
+/// What both semaphores begin with.
+pub(crate) const PERMITS: u64 = 2;
+
 const PARTICIPANTS: u32 = 4;
-const OBJECTS: u32 = 16;
+const OBJECTS: u32 = 24;
 const BYTES: u64 = 64 << 10;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -142,6 +146,12 @@ objects! {
     tally: Tally<[u64; 2]>,
     numbers: Queue<[u64; 3], Inline>,
     slices: Queue<u32, Slices>,
+    semaphore: Semaphore,
+    permits: BoundedSemaphore,
+    event: Event,
+    gate: Event,
+    barrier: Barrier,
+    cell: OnceCell<[u64; 2]>,
 }
 
 /// The segment that the scripts play in, as the controller has it.
@@ -171,6 +181,12 @@ impl World {
             tally: Tally::new_in(&segment).expect("room"),
             numbers: Queue::inline_builder(CAPACITY).build_in(&segment).expect("room"),
             slices: slices.build_in(&segment).expect("room"),
+            semaphore: Semaphore::new_in(&segment, PERMITS).expect("room"),
+            permits: BoundedSemaphore::new_in(&segment, PERMITS as usize).expect("room"),
+            event: Event::new_in(&segment).expect("room"),
+            gate: Event::auto_reset_in(&segment).expect("room"),
+            barrier: Barrier::new_in(&segment, 2).expect("room"),
+            cell: OnceCell::new_in(&segment).expect("room"),
         };
         let names = objects.names(&segment);
         let ledger = Ledger::default();

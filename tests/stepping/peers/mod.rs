@@ -11,6 +11,7 @@ use crate::world::{VICTIMS, World};
 
 mod locks;
 mod queues;
+mod signals;
 mod values;
 
 /// How much a peer does.
@@ -39,6 +40,7 @@ pub(crate) fn act(world: &mut World, script: &Script, amount: Amount) -> Vec<Str
     peer.locks(held);
     peer.values(held);
     peer.streams(amount);
+    peer.signals();
     // Receiving what carries a handle, and letting go of it, goes through the catalog.
     if free || !peer.carries() {
         peer.queue(amount);

@@ -10,12 +10,16 @@ use crate::tracee::run_to_death;
 use crate::verdict::Lock;
 use crate::world::World;
 
+mod barrier;
 mod catalog;
 mod channel;
+mod event;
 mod inline;
 mod lease;
 mod mutex;
+mod once;
 mod queue;
+mod semaphore;
 mod slices;
 mod slots;
 mod tally;
@@ -146,6 +150,10 @@ pub(crate) fn all() -> Vec<Script> {
         inline::SCRIPTS,
         slices::SCRIPTS,
         channel::SCRIPTS,
+        semaphore::SCRIPTS,
+        event::SCRIPTS,
+        barrier::SCRIPTS,
+        once::SCRIPTS,
         lease::SCRIPTS,
         values::SCRIPTS,
         tally::SCRIPTS,

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `queues` | every message came, in order, and every task was done once |
 //! | `locks` | nobody dead has one, and who comes next is told of a death |
+//! | `signals` | permits are all there, and whatever can be signalled still can |
 //! | `values` | numbers are exact, and data is whole |
 
 use multiproc_ipc::Segment;
@@ -14,6 +15,7 @@ use crate::world::{CONTROLLER, Names, UNDERSTUDY};
 
 mod locks;
 mod queues;
+mod signals;
 mod values;
 
 pub(crate) use locks::Lock;
@@ -61,6 +63,7 @@ pub(crate) fn examine(
     verdict.queue(&objects, ledger);
     verdict.tasks(&objects, ledger);
     verdict.streams(&objects, ledger);
+    verdict.signals(&objects, ledger);
     verdict.within(bounds);
     verdict.violations.extend(audit(&copy, living));
     let held = testing::held_blocks(&copy);
