@@ -20,7 +20,7 @@ use crate::scripts::{self, Script};
 use crate::sweep::{Plan, sweep};
 
 /// `script` or `script:state`: plays only this.
-const ONLY: &str = "STEPPING_ONLY";
+pub(crate) const ONLY: &str = "STEPPING_ONLY";
 /// For the controller: its script, samples, state and processor.
 const ORDER: &str = "STEPPING_ORDER";
 

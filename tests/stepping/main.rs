@@ -18,6 +18,7 @@
 //! | `sleeper` | who must wake when the victim dies |
 //! | `verdict` | whether nothing was lost, and nothing happened twice |
 //! | `launch` | a process per script |
+//! | `mutants` | whether deliberate errors are found |
 //! | `report` | counts, violations, and the alarm |
 //!
 //! A violation says how to see it again: `STEPPING_ONLY=script:state cargo test --test stepping`.
@@ -30,6 +31,8 @@ use report::{Count, Counts};
 
 mod launch;
 mod ledger;
+#[cfg(multiproc_mutants)]
+mod mutants;
 mod peers;
 mod report;
 mod scripts;
@@ -136,6 +139,13 @@ fn tally_survives_every_instruction() {
 fn whole() {
     let counts = launch::play(|_| true, None, LONGEST_WHOLE);
     verdict_of(counts);
+}
+
+#[cfg(multiproc_mutants)]
+#[test]
+#[ignore = "takes minutes"]
+fn mutants() {
+    mutants::all_are_caught();
 }
 
 #[test]

@@ -70,6 +70,7 @@ mod codec;
 mod error;
 #[doc(hidden)]
 pub mod family;
+mod mutant;
 mod pipe;
 mod plain;
 mod queue;

@@ -11,6 +11,7 @@ use super::control::Control;
 use super::raw::RawRing;
 use crate::atomic::AtomicU64;
 use crate::atomic::Ordering::{Acquire, Relaxed};
+use crate::mutant::mutant;
 use crate::segment::Segment;
 use crate::segment::catalog::{Entry, Kind, ObjectId, Phase};
 
@@ -19,6 +20,7 @@ use crate::segment::catalog::{Entry, Kind, ObjectId, Phase};
 pub(crate) fn each(segment: &Segment, entry: &Entry, visit: &mut dyn FnMut(ObjectId)) {
     match entry.kind {
         Some(Kind::Queue) => {}
+        Some(Kind::End) if mutant!(EndUnreached) => return,
         Some(Kind::End) => return channel::queue_of(segment, entry).into_iter().for_each(visit),
         _ => return,
     }

@@ -58,6 +58,7 @@ use super::cursor::{self, CELLS_MAX, Cursor};
 use super::raw::Published;
 use crate::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use crate::mutant::mutant;
 use crate::plain::Plain;
 use crate::segment::catalog::{Entry, Kind};
 use crate::segment::layout::Raw;
@@ -248,6 +249,9 @@ impl<'a> InlineRing<'a> {
             return Published::Full;
         };
         let cell = self.cell(position.index());
+        if mutant!(FullBeforeMessage) {
+            cell.word.store(claimed.in_state(State::Full).pack(), commit);
+        }
         for (to, part) in cell.message.iter().zip(message).take(count) {
             to.store(*part, Relaxed);
         }
@@ -280,6 +284,7 @@ impl<'a> InlineRing<'a> {
                 ((Greater, laps), _) => {
                     position = position.later(laps - 1).next(self.capacity);
                 }
+                ((Less, _), State::Skip) if mutant!(SkipUnpassed) => return None,
                 ((Less, _), State::Skip) => self.pass(cell, word),
                 ((Less, _), State::Full | State::Write) => {
                     // A hint may be so far behind that laps cannot be told apart: the other one
@@ -301,7 +306,9 @@ impl<'a> InlineRing<'a> {
     pub(crate) fn published(&self, count: u32) {
         // ORDERING(eventcount): the messages before the look for sleepers.
         fence(SeqCst);
-        self.control.not_empty().notify(count);
+        if !mutant!(BatchUntold) {
+            self.control.not_empty().notify(count);
+        }
     }
 
     /// Takes the message of `count` words at the front, and wakes who waits for room. `None` if
@@ -325,13 +332,18 @@ impl<'a> InlineRing<'a> {
             match (seen.compare(position), seen.state) {
                 ((Equal, _), State::Full) => {
                     let mut message = [0; WORDS];
+                    if mutant!(TakenBeforeCopy) {
+                        let free = seen.passed().pack();
+                        let _ = cell.word.compare_exchange(word, free, SeqCst, Relaxed);
+                    }
                     for (to, part) in message.iter_mut().zip(&cell.message).take(count) {
                         *to = part.load(Relaxed);
                     }
                     // ORDERING(inline-take): after the copy; I2, the copy is of this message.
                     // DEATH: before, the message is there; after, it was ours.
                     let free = seen.passed().pack();
-                    if cell.word.compare_exchange(word, free, SeqCst, Relaxed).is_ok() {
+                    let taken = cell.word.compare_exchange(word, free, SeqCst, Relaxed).is_ok();
+                    if taken || mutant!(TakenBeforeCopy) {
                         position.next(self.capacity).advance(self.control.head());
                         return Some(message);
                     }
@@ -432,7 +444,8 @@ impl<'a> InlineRing<'a> {
             let cell = self.cell(index);
             let word = cell.word.load(SeqCst);
             let seen = Cell::unpack(word);
-            if seen.state == State::Write && seen.owner == dead.tag() {
+            let mine = seen.state == State::Write && seen.owner == dead.tag();
+            if mine && !mutant!(WriteUnskipped) {
                 self.raw.skips.store(1, Relaxed);
                 let skip = seen.in_state(State::Skip).pack();
                 // DEATH: done again; it can only be skipped once.

@@ -57,6 +57,7 @@ use super::cursor::{CELLS_MAX, Cursor};
 use super::store::{RawStore, first_blocks, stride};
 use crate::atomic::AtomicU64;
 use crate::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+use crate::mutant::mutant;
 use crate::plain::Plain;
 use crate::segment::catalog::{Entry, Kind, Spec};
 use crate::segment::layout::Raw;
@@ -207,6 +208,9 @@ impl<'a> RawRing<'a> {
                         None => continue,
                     }
                     let full = Cell { state: State::Full, owner: 0, block, ..seen };
+                    if mutant!(HintBeforeClaim) {
+                        position.next(self.capacity).advance(self.control.tail());
+                    }
                     // ORDERING(queue-publish): SeqCst, also before the look for sleepers.
                     // DEATH: before, the block is freed; after, the message is sent.
                     if cell.compare_exchange(word, full.pack(), SeqCst, Relaxed).is_ok() {
@@ -227,6 +231,9 @@ impl<'a> RawRing<'a> {
                         return Published::Full;
                     }
                     (position, looked) = (head, true);
+                }
+                ((Less, _), State::Take | State::Lease) if mutant!(NobodyHelps) => {
+                    return Published::Full;
                 }
                 ((Less, _), State::Take | State::Lease) => self.finish(position.index(), word),
                 // I1 rules it out: somebody has scribbled over a hint.
@@ -285,15 +292,19 @@ impl<'a> RawRing<'a> {
     fn finish(&self, index: u32, word: u64) {
         let place = self.cell(index);
         let cell = Cell::unpack(word);
-        let bounded = self.settle(Cursor::new(cell.lap.into(), index));
-        let role = if cell.state == State::Lease { Role::Leased } else { Role::Held };
+        let bounded = !mutant!(EndUnsettled) && self.settle(Cursor::new(cell.lap.into(), index));
+        if mutant!(CellFreedFirst) {
+            let _ = place.compare_exchange(word, cell.passed().pack(), SeqCst, Relaxed);
+        }
+        let leased = cell.state == State::Lease && !mutant!(LeaseFinishedAsTake);
+        let role = if leased { Role::Leased } else { Role::Held };
         if let (Some(block), Some(receiver)) = (self.block(cell.block), Slot::from_tag(cell.owner))
         {
             loop {
                 let own = block.own();
                 // The cell is looked at after the owner: if it still says the same, then the owner
                 // is that of this message, and the sequence guards the change.
-                if place.load(SeqCst) != word {
+                if place.load(SeqCst) != word && !mutant!(CellFreedFirst) {
                     return;
                 }
                 let received = own.received(role, receiver);
@@ -419,13 +430,17 @@ impl<'a> RawRing<'a> {
             let cell = Cell::unpack(word);
             match cell.state {
                 State::Free => continue,
-                State::Take | State::Lease if cell.owner == dead.tag() => {
+                State::Take | State::Lease
+                    if cell.owner == dead.tag() && !mutant!(TakeUnfinished) =>
+                {
                     self.finish(index, word);
                     continue;
                 }
                 State::Full | State::Take | State::Lease => {}
             }
-            if let Some(mark) = in_ring.get_mut(cell.block as usize) {
+            if let Some(mark) = in_ring.get_mut(cell.block as usize)
+                && !mutant!(RingUnmarked)
+            {
                 *mark = true;
             }
         }
@@ -448,7 +463,7 @@ impl<'a> RawRing<'a> {
             }
             retries |= block.own().role == Role::Retry;
         }
-        if retries {
+        if retries && !mutant!(RetriesUntold) {
             self.raise_retries();
         }
     }

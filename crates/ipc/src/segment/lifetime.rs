@@ -13,6 +13,7 @@ use super::participants::{Mark, Slot};
 use crate::atomic::AtomicU32;
 use crate::atomic::Ordering::SeqCst;
 use crate::error::Error;
+use crate::mutant::mutant;
 use crate::plain::Plain;
 use crate::queue::carried;
 use crate::structure::Structure;
@@ -159,6 +160,9 @@ impl Segment {
         let object = Arc::new(Object::new(self, id, entry));
         prepare(&object);
         let mut objects = self.objects();
+        if mutant!(LiveBeforeAttached) {
+            self.entry(id.index).set_state(id.generation, Phase::Live);
+        }
         self.set_mark(self.slot(), Mark::Touched, id.index);
         // The marks before the state: a collection that finds the object live finds it marked.
         // DEATH: a mark on an entry that is still being built; the sweep clears both.
@@ -337,6 +341,9 @@ impl Segment {
     /// Frees every object that nobody reaches: neither attached, nor carried by a message that can
     /// still be received, nor a part of one that is reached.
     pub(crate) fn collect(&self, _: &Catalog<'_>) {
+        if mutant!(Uncollected) {
+            return;
+        }
         let entries = self.entries();
         let mut reached = vec![false; entries.len()];
         let mut pending: Vec<u32> = entries

@@ -29,6 +29,7 @@ use super::participants::{Mark, Phase as Life, Slot, State};
 use super::{Segment, catalog};
 use crate::atomic::Ordering::Relaxed;
 use crate::error::Error;
+use crate::mutant::mutant;
 use crate::queue::carried;
 use crate::queue::inline::InlineRing;
 use crate::queue::raw::RawRing;
@@ -134,6 +135,9 @@ impl Segment {
         if !buried {
             return false;
         }
+        if mutant!(ReleasedFirst) {
+            participant.release();
+        }
         let touched: Vec<u32> =
             self.entries().filter(|index| self.is_marked(dead, Mark::Touched, *index)).collect();
         let done: Vec<tally::Name> = self
@@ -147,7 +151,9 @@ impl Segment {
         for (kind, id, entry) in self.each_live(&touched) {
             self.fold(kind, id, &entry, dead);
         }
-        self.entries().for_each(|index| self.clear_mark(dead, Mark::Attached, index));
+        if !mutant!(AttachedKept) {
+            self.entries().for_each(|index| self.clear_mark(dead, Mark::Attached, index));
+        }
         for (kind, _, entry) in self.each_live(&touched) {
             self.wake(kind, &entry);
         }
@@ -161,7 +167,9 @@ impl Segment {
         for index in self.entries() {
             let entry = self.entry(index);
             match entry.state() {
-                (generation, Phase::Building(owner) | Phase::Dying(owner)) if owner == dead => {
+                (generation, Phase::Building(owner) | Phase::Dying(owner))
+                    if owner == dead && !mutant!(HalfMadeKept) =>
+                {
                     self.destroy(index, generation);
                 }
                 _ => {}
@@ -214,6 +222,7 @@ impl Segment {
     /// Adds what `dead` contributed to an object that is a sum.
     fn fold(&self, kind: Kind, id: ObjectId, entry: &catalog::Entry, dead: Slot) {
         match kind {
+            Kind::Counter if mutant!(ShareKept) => {}
             Kind::Counter => value::recover_counter(self, id.index, entry, dead),
             Kind::Tally => tally::recover(self, entry, dead),
             _ => {}
@@ -227,6 +236,7 @@ impl Segment {
             Kind::Queue | Kind::InlineQueue => carried::wake_all(self, entry),
             Kind::Barrier => barrier::wake_all(self, entry),
             Kind::Condvar => condvar::wake_all(self, entry),
+            Kind::Event if mutant!(EventUntold) => {}
             Kind::Event => event::wake_all(self, entry),
             Kind::RwLock => rwlock::wake_all(self, entry),
             Kind::Semaphore | Kind::BoundedSemaphore => semaphore::wake_all(self, entry),

@@ -34,6 +34,7 @@ use super::wait::EventCount;
 use crate::atomic::AtomicU64;
 use crate::atomic::Ordering::{Relaxed, SeqCst};
 use crate::error::Error;
+use crate::mutant::mutant;
 use crate::segment::catalog::{Entry, Kind};
 use crate::segment::layout::{Geometry, Raw};
 use crate::segment::lifetime::Shared;
@@ -325,7 +326,7 @@ impl Barrier {
 
 /// Breaks the barrier that `entry` describes, because a process attached to it has died.
 pub(crate) fn recover(segment: &Segment, entry: &Entry) {
-    if Barrier::fits(segment.geometry(), entry) {
+    if Barrier::fits(segment.geometry(), entry) && !mutant!(BarrierUnbroken) {
         let raw: &RawBarrier = segment.raw(entry.offset);
         raw.state.fetch_or(BROKEN, SeqCst);
     }

@@ -54,6 +54,7 @@ use crate::atomic::AtomicU32;
 use crate::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::atomic::futex;
 use crate::error::Error;
+use crate::mutant::mutant;
 use crate::plain::Plain;
 use crate::segment::catalog::{Entry, Kind};
 use crate::segment::layout::{Geometry, Raw};
@@ -214,7 +215,7 @@ impl RawMutex {
         // ORDERING(mutex): Release; pairs with Acquire in `try_lock`.
         // DEATH: free, and a sleeper not woken; recovery wakes it.
         let word = self.0.swap(word & TENURES, Release);
-        if word & WAITING != 0 {
+        if word & WAITING != 0 && !mutant!(UnlockUntold) {
             futex::wake(&self.0, 1);
         }
     }
@@ -240,7 +241,7 @@ impl RawMutex {
     /// come to have the slot.
     pub(crate) fn recover(&self, dead: Slot) {
         let mut word = self.0.load(Relaxed);
-        while word & OWNER == u32::from(dead.tag()) {
+        while word & OWNER == u32::from(dead.tag()) && !mutant!(OwnerKept) {
             match self.end_tenure(word) {
                 Ok(_) => break,
                 Err(now) => word = now,
@@ -256,7 +257,8 @@ impl RawMutex {
     }
 
     fn end_tenure(&self, word: u32) -> Result<u32, u32> {
-        let ended = word.wrapping_add(ONE_TENURE) & TENURES | DIED | word & WAITING;
+        let died = if mutant!(DeathUntold) { 0 } else { DIED };
+        let ended = word.wrapping_add(ONE_TENURE) & TENURES | died | word & WAITING;
         // ORDERING(mutex): Release, though what the dead wrote came before its death anyway.
         // DEATH: as if nothing had begun, or `died` and nobody woken; both are repeated.
         self.0.compare_exchange(word, ended, Release, Relaxed)

@@ -18,6 +18,7 @@ use super::mutex::RawMutex;
 use crate::atomic::AtomicU32;
 use crate::atomic::Ordering::{Acquire, Release};
 use crate::error::Error;
+use crate::mutant::mutant;
 use crate::plain::Plain;
 use crate::segment::catalog::{Entry, Kind};
 use crate::segment::layout::{Geometry, Raw};
@@ -102,6 +103,9 @@ impl<T: Plain> OnceCell<T> {
             return value;
         }
         let value = make();
+        if mutant!(FullBeforeValue) {
+            raw.full.store(1, Release);
+        }
         // SAFETY: inside the object, and accessed by atomics alone.
         // DEATH: it does not count yet.
         unsafe { words::store(self.object.address(DATA), &value) };

@@ -23,6 +23,7 @@ use super::wait::EventCount;
 use crate::atomic::Ordering::{Relaxed, SeqCst};
 use crate::atomic::{AtomicU32, AtomicU64};
 use crate::error::Error;
+use crate::mutant::mutant;
 use crate::segment::catalog::{Entry, Kind};
 use crate::segment::layout::{Geometry, Raw};
 use crate::segment::lifetime::Shared;
@@ -319,7 +320,7 @@ pub(crate) fn recover(segment: &Segment, entry: &Entry, dead: Slot) {
     for permit in 0..entry.count {
         let owner: &AtomicU32 = segment.raw(entry.offset + OWNERS + permit * 4);
         let held = owner.load(SeqCst);
-        if held & !KEPT == u32::from(dead.tag()) {
+        if held & !KEPT == u32::from(dead.tag()) && !mutant!(PermitsKept) {
             // DEATH: done again; it can only be freed once.
             let _ = owner.compare_exchange(held, 0, SeqCst, Relaxed);
         }

@@ -39,6 +39,7 @@ use multiproc_sys::host;
 use crate::atomic::Ordering::{Relaxed, SeqCst};
 use crate::atomic::futex::{self, Waited};
 use crate::atomic::{AtomicU32, AtomicU64, fence};
+use crate::mutant::mutant;
 use crate::segment::layout::Raw;
 
 /// How often a waiter looks again before it sleeps.
@@ -130,7 +131,7 @@ impl EventCount {
     /// Starts a new epoch without sleepers and wakes everybody, whoever died in the old one.
     pub(crate) fn recover(&self) {
         let mut word = self.0.load(Relaxed);
-        while word & WAITERS != 0 {
+        while word & WAITERS != 0 && !mutant!(SleepersKept) {
             let epoch = word.wrapping_add(ONE_EPOCH) & EPOCH;
             let sequence = word.wrapping_add(ONE_SEQUENCE) & !(EPOCH | WAITERS);
             match self.0.compare_exchange_weak(word, sequence | epoch, SeqCst, Relaxed) {

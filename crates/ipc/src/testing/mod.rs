@@ -28,6 +28,10 @@ use crate::sync::mutex::RawMutex;
 
 mod audit;
 
+/// The deliberate errors that this build can be broken by, and the script that must find each.
+#[cfg(multiproc_mutants)]
+pub const MUTANTS: &[(&str, &str)] = crate::mutant::ALL;
+
 pub use audit::{audit, leftovers};
 
 /// Makes a segment without a thread that watches over it.

@@ -33,6 +33,7 @@ use super::words;
 use crate::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::atomic::{AtomicU64, fence};
 use crate::error::Error;
+use crate::mutant::mutant;
 use crate::plain::Plain;
 use crate::segment::catalog::{Entry, Kind};
 use crate::segment::layout::{Geometry, Raw};
@@ -299,9 +300,10 @@ impl<T: Plain> Value<T> {
         let value = change(unsafe { words::load(self.buffer(version)) });
         // ORDERING(value): the version that readers of this buffer compare was stored before.
         fence(Release);
+        let next = if mutant!(ValueOverwritten) { version } else { version.wrapping_add(1) };
         // SAFETY: I1, inside the object, and accessed by atomics alone.
         // DEATH: this buffer does not count.
-        unsafe { words::store(self.buffer(version.wrapping_add(1)), &value) };
+        unsafe { words::store(self.buffer(next), &value) };
         // ORDERING(value): Release; pairs with Acquire in `get`.
         raw.version.store(version.wrapping_add(1), Release);
         value
