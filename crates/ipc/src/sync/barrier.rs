@@ -3,7 +3,8 @@
 //! # Shared layout
 //!
 //! ```text
-//! RawBarrier   state u64 [ generation 32 | broken 1 | arrived 31 ], waiters, failed u32
+//! RawBarrier   state u64 [ generation 32 | broken 1 | passed 1 | arrived 30 ], waiters,
+//!              ended: the last generation that failed, and the last that passed, each plus 1
 //! ```
 //!
 //! # States
@@ -13,6 +14,12 @@
 //! | `arrived < parties` | filling |
 //! | `arrived == parties` | the last one runs the action; who comes now waits for the next generation |
 //! | `broken` | everybody fails, until it is reset |
+//!
+//! # Invariants
+//!
+//! - I1 `passed` says whether all parties passed in the generation before. Whoever begins the next
+//!   generation but one has noted that in `ended` before: one who waits in a generation, and sleeps
+//!   on when it has ended, learns its outcome however many others have failed since.
 //!
 //! # If a process dies
 //!
@@ -62,8 +69,8 @@ pub struct Barrier {
 struct RawBarrier {
     state: AtomicU64,
     waiters: EventCount,
-    /// The generation that was reset while some waited in it, plus 1.
-    failed: AtomicU32,
+    /// The last generation that failed, and the last that passed, each plus 1.
+    ended: [AtomicU32; 2],
 }
 
 // SAFETY: atomics only.
@@ -74,21 +81,35 @@ unsafe impl Raw for RawBarrier {}
 struct State {
     generation: u32,
     broken: bool,
+    /// Whether the generation before passed.
+    passed: bool,
     arrived: u32,
 }
 
+const BROKEN: u64 = 1 << 31;
+const PASSED: u64 = 1 << 30;
+/// The most parties that can be counted.
+const PARTIES_MAX: u64 = PASSED - 1;
+
 impl State {
     fn unpack(word: u64) -> State {
-        let broken = word >> 31 & 1 != 0;
-        State { generation: (word >> 32) as u32, broken, arrived: word as u32 & 0x7fff_ffff }
+        State {
+            generation: (word >> 32) as u32,
+            broken: word & BROKEN != 0,
+            passed: word & PASSED != 0,
+            arrived: (word & PARTIES_MAX) as u32,
+        }
     }
 
     fn pack(self) -> u64 {
-        u64::from(self.generation) << 32 | u64::from(self.broken) << 31 | u64::from(self.arrived)
+        let flags = u64::from(self.broken) << 31 | u64::from(self.passed) << 30;
+        u64::from(self.generation) << 32 | flags | u64::from(self.arrived)
     }
 
-    fn next(self) -> State {
-        State { generation: self.generation.wrapping_add(1), broken: false, arrived: 0 }
+    /// The next generation, once this one has passed or failed.
+    fn next(self, passed: bool) -> State {
+        let generation = self.generation.wrapping_add(1);
+        State { generation, broken: false, passed, arrived: 0 }
     }
 }
 
@@ -131,7 +152,7 @@ impl Barrier {
     /// Those of [`new`](Barrier::new).
     pub fn new_in(segment: &Segment, parties: u32) -> Result<Barrier, Error> {
         let spec = Self::spec(segment.geometry(), parties.into());
-        let spec = spec.map_err(|_| Error::Geometry("a barrier has 1 to 2,147,483,647 parties"))?;
+        let spec = spec.map_err(|_| Error::Geometry("a barrier has 1 to 1,073,741,823 parties"))?;
         Ok(Barrier { object: segment.create(spec, |_| ())?, data: PhantomData })
     }
 
@@ -241,19 +262,37 @@ impl Barrier {
         action();
         std::mem::forget(abort);
         // DEATH: before, the death breaks the barrier; after, nobody is woken, and recovery does it.
-        let passed = self.change(mine, mine.next());
+        let passed = self.end(mine, true);
         self.raw().waiters.notify(u32::MAX);
         passed.then_some(()).ok_or(Broken)
+    }
+
+    /// Ends the generation of a state, unless that has changed.
+    fn end(&self, state: State, passed: bool) -> bool {
+        // I1. One who is late with this is not to set it back.
+        let ended = &self.raw().ended[usize::from(state.passed)];
+        let later = |last: u32| is_later(state.generation, last).then_some(state.generation);
+        let _ = ended.fetch_update(SeqCst, SeqCst, later);
+        // DEATH: what was noted is so; the generation goes on.
+        self.change(state, state.next(passed))
     }
 
     /// What has become of a generation; `None` while it waits.
     fn outcome(&self, generation: u32) -> Option<Result<(), Broken>> {
         let state = self.state();
-        if state.generation != generation {
-            let failed = self.raw().failed.load(SeqCst) == generation.wrapping_add(1);
-            return Some(if failed { Err(Broken) } else { Ok(()) });
-        }
-        state.broken.then_some(Err(Broken))
+        let passed = match state.generation.wrapping_sub(generation) {
+            0 if state.broken => false,
+            0 => return None,
+            1 => state.passed,
+            _ => {
+                // I1. No other can have passed since without this party, unless there are more than
+                // there should be: then this one passed if none failed since.
+                let this = generation.wrapping_add(1);
+                let [failed, passed] = self.raw().ended.each_ref().map(|it| it.load(SeqCst));
+                passed == this || is_later(passed, this) && is_later(this, failed)
+            }
+        };
+        Some(if passed { Ok(()) } else { Err(Broken) })
     }
 
     /// Breaks the barrier, if it is still in `generation`.
@@ -279,11 +318,7 @@ impl Barrier {
     /// parties. Never blocks.
     pub fn reset(&self) {
         loop {
-            let state = self.state();
-            if state.arrived > 0 || state.broken {
-                self.raw().failed.store(state.generation.wrapping_add(1), SeqCst);
-            }
-            if self.change(state, state.next()) {
+            if self.end(self.state(), false) {
                 self.raw().waiters.notify(u32::MAX);
                 return;
             }
@@ -291,11 +326,16 @@ impl Barrier {
     }
 }
 
+/// Whether a generation comes after another; they are counted in a circle.
+fn is_later(generation: u32, other: u32) -> bool {
+    generation.wrapping_sub(other).cast_signed() > 0
+}
+
 /// Breaks the barrier that `entry` describes, because a process attached to it has died.
 pub(crate) fn recover(segment: &Segment, entry: &Entry) {
     if Barrier::fits(segment.geometry(), entry) {
         let raw: &RawBarrier = segment.raw(entry.offset);
-        raw.state.fetch_or(State { generation: 0, broken: true, arrived: 0 }.pack(), SeqCst);
+        raw.state.fetch_or(BROKEN, SeqCst);
     }
 }
 
@@ -322,7 +362,7 @@ impl Shared for Barrier {
     type Element = ();
 
     fn bytes(_: &Geometry, parties: u64) -> Option<u64> {
-        let possible = (1..=0x7fff_ffff).contains(&parties);
+        let possible = (1..=PARTIES_MAX).contains(&parties);
         possible.then_some(size_of::<RawBarrier>() as u64)
     }
 }
@@ -390,6 +430,41 @@ mod tests {
             assert_eq!(waiting.join().unwrap(), Err(Broken));
         });
         assert!(together(2, || barrier.wait_timeout(SOON)).iter().all(Result::is_ok));
+    }
+
+    /// A party that was stopped while it waited saw the barrier reset twice, and took that for having
+    /// passed: only the last failure was remembered.
+    #[test]
+    fn outcome_of_a_failed_generation_is_told_after_many_others() {
+        let barrier = Barrier::new(2).unwrap();
+        for _ in 0..5 {
+            assert_eq!(barrier.arrive().unwrap().unwrap().arrived, 1);
+            barrier.reset();
+        }
+        for generation in 0..5 {
+            assert_eq!(barrier.outcome(generation), Some(Err(Broken)), "{generation}");
+        }
+    }
+
+    #[test]
+    fn outcome_of_a_passed_generation_is_told_after_many_failed_ones() {
+        let barrier = Barrier::new(2).unwrap();
+        barrier.reset();
+        assert!(together(2, || barrier.wait_timeout(SOON)).iter().all(Result::is_ok));
+        for _ in 0..5 {
+            assert_eq!(barrier.outcome(1), Some(Ok(())));
+            barrier.abort();
+            barrier.reset();
+        }
+    }
+
+    #[test]
+    fn outcome_is_told_to_more_than_there_should_be() {
+        let barrier = Barrier::new(1).unwrap();
+        for _ in 0..5 {
+            assert!(barrier.wait().is_ok());
+        }
+        assert_eq!(barrier.outcome(1), Some(Ok(())));
     }
 
     #[test]
