@@ -32,7 +32,7 @@ mod program;
 mod random;
 mod victims;
 
-pub use processes::{children, count_children, is_running, state_of, with_marker};
+pub use processes::{children, count_children, is_running, reap_orphans, state_of, with_marker};
 pub use program::{Finished, run};
 pub use random::Random;
 pub use victims::{asleep, kill, kill_when_ready};
@@ -70,9 +70,17 @@ pub struct Guard {
 /// # Panics
 /// When the process cannot become the one that inherits orphans.
 pub fn guard() -> Guard {
+    guard_for(TEST)
+}
+
+/// Begins a test that may take so long.
+///
+/// # Panics
+/// Those of [`guard`].
+pub fn guard_for(patience: Duration) -> Guard {
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     become_subreaper(true).expect("becoming the subreaper of all descendants");
-    Guard { before: shared_memory(), watchdog: Some(watchdog(TEST)), _turn: turn }
+    Guard { before: shared_memory(), watchdog: Some(watchdog(patience)), _turn: turn }
 }
 
 /// Aborts the process unless it is told in time that the calling thread's test is over.
