@@ -62,7 +62,15 @@ impl<T: Plain> Array<T> {
     /// # Errors
     /// Those of [`new`](Array::new).
     pub fn from_slice(values: &[T]) -> Result<Array<T>, Error> {
-        let array = Array::new(values.len())?;
+        Array::from_slice_in(&Segment::current()?, values)
+    }
+
+    /// As [`from_slice`](Array::from_slice), in `segment`.
+    ///
+    /// # Errors
+    /// Those of [`new`](Array::new).
+    pub fn from_slice_in(segment: &Segment, values: &[T]) -> Result<Array<T>, Error> {
+        let array = Array::new_in(segment, values.len())?;
         array.write(0, values);
         Ok(array)
     }
