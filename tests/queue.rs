@@ -5,7 +5,7 @@
 //!
 //! | Python | here |
 //! |---|---|
-//! | `put` returns before the item is in the pipe: `empty` lags, and a killed sender loses it | what is sent is there |
+//! | `put` returns before the item is in the pipe; a killed sender loses it | what is sent is there |
 //! | a process that has put something does not end until it is taken | it ends, and what it sent stays |
 //! | an item that cannot be pickled is dropped, and nobody is told | it comes back, in an error |
 //! | a closed queue raises `ValueError` for its own process | it is closed for all, and gives what is left |

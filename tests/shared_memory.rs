@@ -4,9 +4,9 @@
 //!
 //! | Python | here |
 //! |---|---|
-//! | the first process that ends may unlink what others use (before `track=False`) | only `unlink` does |
-//! | a block of a killed process is unlinked by a helper process, if that lives | an anonymous segment has no name to leave behind; a named one stays until it is unlinked |
-//! | `close` with views is a `BufferError`; later use fails | a segment stays mapped as long as it has handles |
+//! | whoever ends may unlink what others use | only `unlink` does |
+//! | a helper process unlinks what the killed leave, if it lives | only an anonymous segment ends with them |
+//! | `close` with views is a `BufferError` | a segment stays mapped as long as it has handles |
 //! | a `size` is passed, and ignored, when attaching | none is: what it was made with is in it |
 //! | a size of 0 is a `ValueError` | one that has no room for its tables is refused |
 //!

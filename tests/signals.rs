@@ -4,7 +4,7 @@
 //!
 //! | Python | here |
 //! |---|---|
-//! | a sleeper killed in `Condition.wait` makes the next `notify` hang, with the lock held | notifying waits for nobody |
+//! | a sleeper killed in `Condition.wait` makes the next `notify` hang | notifying waits for nobody |
 //! | a waiter killed in `Event.wait` makes every later `set` hang | setting waits for nobody |
 //! | a party killed at a `Barrier` makes the others hang, past their timeouts | the barrier breaks for all at once |
 //! | `notify` without the lock is an `AssertionError` | notifying needs no lock |

@@ -33,7 +33,11 @@
 //! | add up what tasks contribute, exactly once each | [`Tally`] with [`Queue::lease`] | nothing |
 //! | share numbers that each belong to somebody | [`Array`] | the element being written |
 //! | share one small thing that is always whole | [`Value`] | nothing |
-//! | change several things together | [`Mutex`] | the next owner is told, and repairs |
+//! | change several things together | [`Mutex`], [`RwLock`] | the next owner is told, and repairs |
+//! | bound how many do something at once | [`BoundedSemaphore`] | nothing: its permits come back |
+//! | wait for something to happen | [`Event`], [`Condvar`], [`Semaphore`] | nothing to those who wait |
+//! | wait for one another | [`Barrier`] | it breaks, for all, until it is reset |
+//! | make something once | [`OnceCell`] | nothing: the next one makes it |
 //! | hand work or results over | [`Queue`] | the message being received |
 //! | hand work over that must be done | [`Queue::lease`] | nothing: it comes back |
 //! | talk to one other process | [`Pipe`] | the other end sees the end |
@@ -42,7 +46,8 @@
 //!
 //! A stopped (SIGSTOP) process is not dead: what it holds stays held. It can block
 //!
-//! - who waits for a [`Mutex`] that it holds, and writers of a [`Value`] that it is writing;
+//! - who waits for a lock or a permit that it holds, for it to come to a [`Barrier`], or for what it is
+//!   making for a [`OnceCell`], and writers of a [`Value`] that it is writing;
 //! - who waits for a message that it has leased;
 //! - making, reaching and dropping objects, and recovery, if it is stopped within the microseconds
 //!   in which it does one of these itself. Others get [`Error::CatalogHeld`] after ten seconds.

@@ -45,11 +45,15 @@
 //! | `Process(target=f, args=(..)).start()` | [`Process::spawn(f, (..))`](Process::spawn) |
 //! | `p.join()`, `p.exitcode` | [`Process::join`] gives the value, or says how it ended |
 //! | `Queue(n)`, `put`, `get` | [`Queue::bounded`], [`send`](Queue::send), [`recv`](Queue::recv) |
+//! | `JoinableQueue`, `task_done`, `join` | [`Queue::lease`], [`Lease::ack`], [`Queue::join`] |
 //! | `Pipe()` | [`Pipe::pair`] |
 //! | `Value('i', 0)` with its lock, to count | [`Counter`] |
 //! | `Value(..)` | [`Value`] |
 //! | `Array('d', n)` | [`Array`] |
-//! | `Lock()` around something | [`Mutex`] with the something inside |
+//! | `Lock()`, `RLock()` around something | [`Mutex`], [`ReentrantMutex`] with the something inside |
+//! | `Semaphore`, `BoundedSemaphore` | [`Semaphore`], [`BoundedSemaphore`] |
+//! | `Condition`, `Event`, `Barrier` | [`Condvar`], [`Event`], [`Barrier`] |
+//! | `SharedMemory(name)` | [`Builder::named`], [`Segment::open`] |
 //! | `if __name__ == "__main__":` | [`init()`](init) first in `main` |
 //!
 //! The parts alone: `multiproc-ipc` is what to embed without processes; [`supervisor`] keeps workers

@@ -263,12 +263,18 @@ pub(crate) struct Poisoned;
 
 /// Plain data in shared memory that one thread of one process at a time may use.
 ///
-/// A handle: clone it, send it to another process as an argument or in a message. Python's
-/// `multiprocessing.Lock`, with the data inside it.
+/// A handle: clone it, send it to another process as an argument or in a message. A thread that
+/// takes the lock while it has it waits for itself; a [`ReentrantMutex`](crate::ReentrantMutex) is
+/// for that.
 ///
 /// When an owner dies, the next one gets the lock with a guard that [says so](MutexGuard::owner_died):
 /// it repairs the data and calls [`mark_consistent`](MutexGuard::mark_consistent); if it lets go
-/// without, the lock is poisoned. Nobody ever waits for the dead.
+/// without, the lock is poisoned. Nobody ever waits for the dead. A panic is no death: it lets go as
+/// the end of a scope does, and is told to nobody.
+///
+/// Python's `multiprocessing.Lock`, with the data inside it. That stays locked for ever when its
+/// owner is killed, and anybody may release it, once; here only the guard lets go. To signal, take a
+/// [`Semaphore`](crate::Semaphore) or an [`Event`](crate::Event).
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -312,6 +318,9 @@ impl<T: Plain> Mutex<T> {
     }
 
     /// As [`new`](Mutex::new), in `segment`.
+    ///
+    /// # Errors
+    /// Those of [`new`](Mutex::new).
     pub fn new_in(segment: &Segment, value: T) -> Result<Mutex<T>, Error> {
         const { assert!(align_of::<T>() <= DATA as usize) };
         let object = segment.create(Self::spec(segment.geometry(), 1)?, |object| {
@@ -389,6 +398,7 @@ impl<T: Plain> Shared for Mutex<T> {
 }
 
 /// The right to use the data of a [`Mutex`], until it is dropped.
+#[doc(alias = "release")]
 #[must_use = "the lock is let go as soon as the guard is dropped"]
 pub struct MutexGuard<'a, T: Plain> {
     mutex: &'a Mutex<T>,

@@ -17,8 +17,13 @@ use crate::segment::{Object, Segment, handle};
 ///
 /// A handle: clone it, send it to another process as an argument or in a message. Elements are
 /// copied in and out; one of up to 8 bytes is never seen half written, a larger one may be if two
-/// processes write it at the same time. Python's `multiprocessing.Array`, `RawArray` and the use of
-/// `ShareableList`.
+/// processes write it at the same time, or its writer is killed. There is no lock around it: to change
+/// several elements together, take a [`Mutex`](crate::Mutex) of an array. An index or range that is
+/// not there panics, as a slice does, before anything is written.
+///
+/// Python's `multiprocessing.Array` and `RawArray`: the first has a lock, which a killed process keeps
+/// for ever. And its `ShareableList`, as far as all elements have one type: `[u8; 16]` is a text of up
+/// to 16 bytes, whose zeros at the end are kept.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -19,7 +19,12 @@ use crate::sync::mutex::RawMutex;
 ///
 /// A handle: clone it, send it to another process as an argument or in a message. It has two
 /// buffers: a writer fills the one that does not count, under a lock, and then makes it count with
-/// one store. A writer that is killed has written nothing. Python's `multiprocessing.Value`.
+/// one store. A writer that is killed has written nothing.
+///
+/// Python's `multiprocessing.Value`, of any [plain](crate::Plain) type: a struct with fields, too.
+/// There `value += 1` needs the value's lock around it, which a killed process keeps for ever, and a
+/// struct may be seen half written; here [`update`](Value::update) is one step. To count, take a
+/// [`Counter`](crate::Counter).
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -81,7 +86,8 @@ impl<T: Plain> Value<T> {
         self.object.address(BUFFERS + (version & 1) * size_of::<T>() as u64)
     }
 
-    /// The value. Never blocks, but starts over while others keep setting it.
+    /// A copy of the value. Never blocks, but starts over while others keep setting it.
+    #[doc(alias = "get_obj")]
     pub fn get(&self) -> T {
         let raw = self.raw();
         loop {
@@ -106,7 +112,9 @@ impl<T: Plain> Value<T> {
     /// Sets the value to what `change` makes of it, as one step: nobody else sets it meanwhile. If
     /// the process is killed in it, or `change` panics, the value is what it was.
     ///
-    /// Returns the new value. Blocks while another thread sets it.
+    /// Returns the new value. Blocks while another thread sets it; a `change` that sets the same value
+    /// waits for itself.
+    #[doc(alias = "get_lock")]
     pub fn update(&self, change: impl FnOnce(T) -> T) -> T {
         let raw = self.raw();
         // A dead writer leaves nothing to repair.
