@@ -7,7 +7,7 @@
 //! |---|---|
 //! | a lock whose owner is killed stays locked for ever | the next owner is told, and repairs the data |
 //! | a second `release` raises `ValueError` | a guard lets go once, when it is dropped |
-//! | any process may release a `Lock` | only the guard does: a `Semaphore` or an `Event` is to signal with |
+//! | any process may release a `Lock` | only the guard lets go; to signal there is `Semaphore` |
 //! | any process may release a `BoundedSemaphore` | only who has a permit gives it back, or dies |
 //! | a negative `Semaphore` raises `OSError` | cannot be said |
 //! | a `Semaphore` ends at `SEM_VALUE_MAX` | it counts to the end of `u64`, and stays there |

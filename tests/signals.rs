@@ -4,7 +4,7 @@
 //!
 //! | Python | here |
 //! |---|---|
-//! | a sleeper killed in `Condition.wait` makes the next `notify` hang, with the lock held | notifying waits for nobody |
+//! | a sleeper killed in `Condition.wait` makes the next `notify` hang | notifying waits for nobody |
 //! | a waiter killed in `Event.wait` makes every later `set` hang | setting waits for nobody |
 //! | a party killed at a `Barrier` makes the others hang, past their timeouts | the barrier breaks for all at once |
 //! | `notify` without the lock is an `AssertionError` | notifying needs no lock |
@@ -506,6 +506,25 @@ fn barrier_party_that_is_late_breaks_it_for_all() {
     });
     assert_eq!(outcomes, [None; PARTIES as usize]);
     assert!(barrier.is_broken());
+}
+
+#[test]
+fn barrier_with_more_comers_than_parties_lets_them_pass_in_turn() {
+    let _guard = guard();
+    const COMERS: u32 = 2_000;
+    fn come(barrier: Barrier, come: Array<u32>) -> u32 {
+        let mut led = 0;
+        while come.fetch_add(0, 1) < COMERS {
+            led += u32::from(barrier.wait().unwrap().is_leader());
+        }
+        led
+    }
+    let (barrier, comers) = (Barrier::new(2).unwrap(), Array::new(1).unwrap());
+    let start = || Process::spawn(come, (barrier.clone(), comers.clone())).unwrap();
+    let children = [start(), start(), start(), start(), start()];
+    let led = children.map(|child| child.join_timeout(SOON).unwrap());
+    assert_eq!(led.iter().sum::<u32>(), COMERS / 2, "each pair has one");
+    assert_eq!(barrier.waiting(), 0);
 }
 
 #[test]

@@ -35,6 +35,10 @@
 //! | share one small thing that is always whole: a flag, a state, what a sequence lock guards | [`Value`] | nothing |
 //! | change several things together, or a slice | [`Mutex`], [`Mutex<[T]>`](Mutex::zeroed) | the next owner is told, and repairs |
 //! | read by many what few change | [`RwLock`], [`RwLock<[T]>`](RwLock::zeroed) | as above; a dead reader nothing |
+//! | bound how many do something at once | [`BoundedSemaphore`] | nothing: its permits come back |
+//! | wait for something to happen | [`Event`], [`Condvar`], [`Semaphore`] | nothing to those who wait |
+//! | wait for one another | [`Barrier`] | it breaks, for all, until it is reset |
+//! | make something once | [`OnceCell`] | nothing: the next one makes it |
 //! | hand work or results over | [`Queue::bounded`] | the message being received |
 //! | hand work over that must be done | [`Queue::lease`] | nothing: it comes back |
 //! | hand over numbers, millions a second | [`Queue::inline`] | the message being received |
@@ -47,8 +51,8 @@
 //!
 //! A stopped (SIGSTOP) process is not dead: what it holds stays held. It can block
 //!
-//! - who waits for a [`Mutex`] that it holds, and writers of a [`Value`] of more than 8 bytes that it
-//!   is writing;
+//! - who waits for a lock or a permit that it holds, for it to come to a [`Barrier`], or for what it is
+//!   making for a [`OnceCell`], and writers of a [`Value`] of more than 8 bytes that it is writing;
 //! - who waits for a message that it has leased;
 //! - who receives from a queue of [`Inline`] messages, if it is stopped within the nanoseconds in which
 //!   it writes a message into the ring: what was sent after that one waits for it;

@@ -54,7 +54,10 @@
 //! | `Value(..)` | [`Value`] |
 //! | `Array('d', n)` | [`Array`] |
 //! | `Array('d', n)` with its lock held | [`Mutex<[T]>`](Mutex::zeroed), which gives out a slice |
-//! | `Lock()` around something | [`Mutex`] with the something inside |
+//! | `Lock()`, `RLock()` around something | [`Mutex`], [`ReentrantMutex`] with the something inside |
+//! | `Semaphore`, `BoundedSemaphore` | [`Semaphore`], [`BoundedSemaphore`] |
+//! | `Condition`, `Event`, `Barrier` | [`Condvar`], [`Event`], [`Barrier`] |
+//! | `SharedMemory(name)` | [`Builder::named`], [`Segment::open`] |
 //! | `if __name__ == "__main__":` | [`init()`](init) first in `main` |
 //!
 //! The parts alone: `multiproc-ipc` is what to embed without processes; [`supervisor`] keeps workers

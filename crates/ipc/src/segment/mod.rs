@@ -58,6 +58,10 @@ const OBJECTS: u32 = 4095;
 /// Most programs never name one. `Queue::new` and its like use the [current](Segment::current)
 /// segment, which is made on first use and passed on to every child.
 ///
+/// One with a [name](Builder::named) is Python's `SharedMemory`. There, whoever ends may take the name
+/// of what others use away; here only [`unlink`](Segment::unlink) does. Memory stays mapped as long as
+/// there are handles of anything in it.
+///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use multiproc_ipc::{Counter, Segment};
@@ -69,6 +73,8 @@ const OBJECTS: u32 = 4095;
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias = "SharedMemory")]
+#[doc(alias = "SharedMemoryManager")]
 #[derive(Clone)]
 pub struct Segment {
     pub(crate) inner: Arc<Inner>,

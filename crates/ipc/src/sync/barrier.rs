@@ -42,9 +42,15 @@ use crate::segment::{Object, Segment, handle};
 
 /// A point at which a fixed number of parties, threads of any processes, wait for one another.
 ///
-/// A handle: clone it, send it to another process as an argument or in a message. Python's
-/// `multiprocessing.Barrier`, in which a killed party makes the others hang past their timeouts;
-/// here it breaks the barrier for all at once.
+/// A handle: clone it, send it to another process as an argument or in a message. It breaks, for all
+/// at once and until it is [reset](Barrier::reset), when a party gives up, [aborts](Barrier::abort) or
+/// panics in the action, and when any process dies that has a handle. Whoever comes while the last
+/// party runs the action waits for the next time.
+///
+/// Python's `multiprocessing.Barrier`, in which a killed party makes the others hang past their
+/// timeouts. Its action and timeout are given to the constructor; here they are given
+/// [where it is waited for](Barrier::wait_timeout_with). There it may have no parties; here it has
+/// one at least.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -121,7 +127,9 @@ impl State {
     }
 }
 
-/// The barrier is broken: by a death, a timeout, an abort, or a panic in the action.
+/// The barrier is broken: by a death, a timeout, an abort, or a panic in the action; or it was reset
+/// while one waited.
+#[doc(alias = "BrokenBarrierError")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the barrier is broken: a party died, timed out or aborted; reset it to use it again")]
 pub struct Broken;
@@ -190,6 +198,7 @@ impl Barrier {
     }
 
     /// Whether it is broken.
+    #[doc(alias = "broken")]
     pub fn is_broken(&self) -> bool {
         self.state().broken
     }
@@ -215,6 +224,24 @@ impl Barrier {
     ///
     /// # Errors
     /// [`Broken`].
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use multiproc_ipc::{Barrier, Counter};
+    ///
+    /// let (barrier, rounds) = (Barrier::new(2)?, Counter::new()?);
+    /// std::thread::scope(|scope| {
+    ///     for _ in 0..2 {
+    ///         scope.spawn(|| {
+    ///             barrier.wait_with(|| rounds.add(1)).unwrap();
+    ///             assert_eq!(rounds.get(), 1);
+    ///         });
+    ///     }
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "action")]
     pub fn wait_with(&self, action: impl FnOnce()) -> Result<Passed, Broken> {
         self.wait_by(None, action)
     }

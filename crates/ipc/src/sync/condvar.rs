@@ -27,10 +27,18 @@ use crate::segment::{Object, Segment, handle};
 
 /// A place to wait until what a [`Mutex`](crate::Mutex) protects has changed.
 ///
-/// A handle: clone it, send it to another process as an argument or in a message. Python's
-/// `multiprocessing.Condition`, in which a killed waiter makes the next `notify` hang with the lock
-/// held; here notifying never blocks. As everywhere, a wait may end without a notification: wait for
-/// a condition, with [`wait_while`](Condvar::wait_while).
+/// A handle: clone it, send it to another process as an argument or in a message. As everywhere, a
+/// wait may end without a notification, here when any process dies that used the condition variable:
+/// wait for a condition, with [`wait_while`](Condvar::wait_while).
+///
+/// When the lock's owner dies, those who wait look at their condition, and the guard that they get
+/// [says so](crate::MutexGuard::owner_died). To wait on is not to have repaired the data: whoever has
+/// the lock next is told, too.
+///
+/// Python's `multiprocessing.Condition`, in which a killed waiter makes the next `notify` hang with
+/// the lock held, and whose `notify` without the lock is an `AssertionError`; here notifying never
+/// blocks, and needs no lock. The lock there is an `RLock` by default, and all its levels are let go
+/// of; here it is a [`Mutex`](crate::Mutex), which has one.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -114,6 +122,7 @@ impl Condvar {
     ///
     /// # Errors
     /// [`LockError::Poisoned`].
+    #[doc(alias = "wait_for")]
     pub fn wait_while<'a, T: ?Sized + Guarded>(
         &self,
         mut guard: MutexGuard<'a, T>,

@@ -290,11 +290,18 @@ pub(crate) struct Poisoned;
 /// A handle: clone it, send it to another process as an argument or in a message. Python's
 /// `multiprocessing.Lock`, with the data inside it. The data may be a slice: a `Mutex<[u64]>` is
 /// [made](Mutex::zeroed) of any length and gives out `&mut [u64]`, as Python's
-/// `multiprocessing.Array` does with its lock held.
+/// `multiprocessing.Array` does with its lock held. A thread
+/// that takes the lock while it has it waits for itself; a
+/// [`ReentrantMutex`](crate::ReentrantMutex) is for that.
 ///
 /// When an owner dies, the next one gets the lock with a guard that [says so](MutexGuard::owner_died):
 /// it repairs the data and calls [`mark_consistent`](MutexGuard::mark_consistent); if it lets go
-/// without, the lock is poisoned. Nobody ever waits for the dead.
+/// without, the lock is poisoned. Nobody ever waits for the dead. A panic is no death: it lets go as
+/// the end of a scope does, and is told to nobody.
+///
+/// Python's `multiprocessing.Lock`, with the data inside it. That stays locked for ever when its
+/// owner is killed, and anybody may release it, once; here only the guard lets go. To signal, take a
+/// [`Semaphore`](crate::Semaphore) or an [`Event`](crate::Event).
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -451,6 +458,7 @@ impl<T: ?Sized + Guarded> Shared for Mutex<T> {
 }
 
 /// The right to use the data of a [`Mutex`], until it is dropped.
+#[doc(alias = "release")]
 #[must_use = "the lock is let go as soon as the guard is dropped"]
 pub struct MutexGuard<'a, T: ?Sized + Guarded> {
     mutex: &'a Mutex<T>,

@@ -29,7 +29,8 @@ use crate::value::words;
 
 /// A piece of plain data in shared memory that is set once, by whichever process comes first.
 ///
-/// A handle: clone it, send it to another process as an argument or in a message.
+/// A handle: clone it, send it to another process as an argument or in a message. Python has nothing
+/// like it.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -91,7 +92,7 @@ impl<T: Plain> OnceCell<T> {
     }
 
     /// The value, which `make` makes if it is not set. Blocks while another thread makes it. If that
-    /// one dies or panics, the next one makes it.
+    /// one dies or panics, the next one makes it. A `make` that asks for the value waits for itself.
     pub fn get_or_init(&self, make: impl FnOnce() -> T) -> T {
         if let Some(value) = self.get() {
             return value;

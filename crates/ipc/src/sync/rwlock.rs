@@ -51,9 +51,11 @@ use crate::structure::Structure;
 
 /// Plain data in shared memory that one thread of one process may change, or many may read.
 ///
-/// A handle: clone it, send it to another process as an argument or in a message. A writer that dies
-/// passes the lock on as that of a [`Mutex`](crate::Mutex) does; a reader that dies is forgotten.
-/// Writers take precedence over readers that have yet to come. The data may be a
+/// A handle: clone it, send it to another process as an argument or in a message. A writer that dies,
+/// also while it waits for readers to leave, passes the lock on as the owner of a
+/// [`Mutex`](crate::Mutex) does; a reader that dies is forgotten. Writers take precedence over readers
+/// that have yet to come: a thread that reads and asks to read again may wait for a writer that waits
+/// for it. Python has nothing like it. The data may be a
 /// [slice](RwLock::from_slice), of a length that is fixed when the lock is made.
 ///
 /// ```

@@ -18,12 +18,16 @@ use crate::segment::{Object, Segment, handle};
 ///
 /// A handle: clone it, send it to another process as an argument or in a message. Elements are
 /// copied in and out, and nothing ever blocks. An element of 1, 2, 4 or 8 bytes is never seen half
-/// written, and can be changed in one step; another one may be, while somebody writes it. Python's
-/// `multiprocessing.Array`, `RawArray` and the use of `ShareableList`.
+/// written, and can be changed in one step; another one may be, while somebody writes it. An index or
+/// range that is not there panics, as a slice does, before anything is written.
 ///
 /// No `&[T]` of it is given out: others may write at any moment, and access by atomics is all that is
 /// sound then. A slice is to be had behind a lock, in a [`Mutex<[T]>`](crate::Mutex::zeroed) or
 /// [`RwLock<[T]>`](crate::RwLock::zeroed).
+///
+/// Python's `multiprocessing.Array` and `RawArray`: the first has a lock, which a killed process keeps
+/// for ever. And its `ShareableList`, as far as all elements have one type: `[u8; 16]` is a text of up
+/// to 16 bytes, whose zeros at the end are kept.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -45,8 +45,7 @@ use crate::sync::mutex::{Hold, RawMutex};
 
 /// A piece of plain data in shared memory that is never seen half written.
 ///
-/// A handle: clone it, send it to another process as an argument or in a message. Python's
-/// `multiprocessing.Value`.
+/// A handle: clone it, send it to another process as an argument or in a message.
 ///
 /// One of up to 8 bytes is a single atomic word: nothing that is done to it ever blocks, whoever is
 /// killed or stopped, and all processes see what is done to such values in the same order. A larger
@@ -54,6 +53,11 @@ use crate::sync::mutex::{Hold, RawMutex};
 /// count with one store. A writer that is killed has written nothing; one that is stopped holds up
 /// other writers, who can say [how long](Value::update_timeout) they will wait. Readers never wait for
 /// writers, nor writers for readers: it does what a sequence lock is taken for.
+///
+/// Python's `multiprocessing.Value`, of any [plain](crate::Plain) type: a struct with fields, too.
+/// There `value += 1` needs the value's lock around it, which a killed process keeps for ever, and a
+/// struct may be seen half written; here [`update`](Value::update) is one step. To count, take a
+/// [`Counter`](crate::Counter).
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -135,6 +139,7 @@ impl<T: Plain> Value<T> {
     }
 
     /// The value. Never blocks, but starts over while others keep setting a larger one.
+    #[doc(alias = "get_obj")]
     pub fn get(&self) -> T {
         if is_word::<T>() {
             // ORDERING(value-word): SeqCst.
