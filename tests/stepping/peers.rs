@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use multiproc_ipc::{Counter, LockError, testing};
 
 use crate::scripts::Script;
-use crate::world::{CAPACITY, Sender, VICTIMS, World, contribution};
+use crate::world::{CAPACITY, Notice, Sender, VICTIMS, World, contribution};
 
 /// How much a peer does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +77,14 @@ impl Peer<'_> {
         counter.add(1);
         let again = self.world.names.value.reach(&self.world.segment);
         self.expect(again.get() == self.world.objects.value.get(), || "two values".into());
+        if let Err(violation) = Notice::find(&self.world.segment) {
+            self.violations.push(violation);
+        }
+        let published = self.world.segment.publish("of a peer", &counter);
+        let found = self.world.segment.find::<Counter>("of a peer").map(|counter| counter.get());
+        let unpublished = self.world.segment.unpublish("of a peer");
+        let all_well = published.is_ok() && matches!(found, Ok(1)) && unpublished.is_ok();
+        self.expect(all_well, || format!("{published:?}, {found:?}, {unpublished:?}"));
     }
 
     fn mutex(&mut self, held: bool) {

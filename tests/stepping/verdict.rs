@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use multiproc_ipc::testing::{self, audit, leftovers};
-use multiproc_ipc::{LockError, RecvError, Segment, SendError};
+use multiproc_ipc::{Error, LockError, RecvError, Segment, SendError};
 
 use crate::world::{
-    CAPACITY, CONTROLLER, Cargo, Deeds, Id, Ledger, Message, Names, Objects, Sender, UNDERSTUDY,
-    contribution,
+    CAPACITY, CONTROLLER, Cargo, Deeds, Id, Ledger, Message, NOTICE, Names, Notice, Objects,
+    Sender, UNDERSTUDY, contribution,
 };
 
 /// What the victim may have done: anything between nothing and all, or exactly this.
@@ -60,6 +60,7 @@ pub(crate) fn examine(
     verdict.mutex(&objects, ledger, bounds);
     verdict.queue(&objects, ledger);
     verdict.tasks(&objects, ledger);
+    verdict.notice(&copy, ledger);
     verdict.within(bounds);
     verdict.violations.extend(audit(&copy, living));
     let held = testing::held_blocks(&copy);
@@ -213,6 +214,22 @@ impl Verdict {
         }
         let total = objects.tally.total();
         self.expect(total == expected, || format!("the tally is {total:?}, not {expected:?}"));
+    }
+
+    /// What is published is there, whole, or not at all; and it can be published, and taken back.
+    fn notice(&mut self, copy: &Segment, ledger: &Ledger) {
+        let found = Notice::find(copy).unwrap_or_else(|violation| {
+            self.violations.push(violation);
+            None
+        });
+        self.seen.posted = (i64::from(found.is_some()) - ledger.others.posted).abs();
+        let published = copy.publish(NOTICE, &Notice::new(copy));
+        self.expect(published.is_ok() == found.is_none(), || format!("published: {published:?}"));
+        drop(found);
+        let unpublished = copy.unpublish(NOTICE);
+        self.expect(unpublished.is_ok(), || format!("unpublished: {unpublished:?}"));
+        let again = copy.unpublish(NOTICE);
+        self.expect(matches!(again, Err(Error::NotPublished(_))), || format!("again: {again:?}"));
     }
 
     fn within(&mut self, bounds: &Bounds) {

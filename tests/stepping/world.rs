@@ -10,7 +10,7 @@
 use std::marker::PhantomData;
 
 use multiproc_ipc::testing::{self, Snapshot};
-use multiproc_ipc::{Counter, Mutex, Queue, Segment, Tally, Value};
+use multiproc_ipc::{Counter, Error, Handle, Mutex, Queue, Segment, Tally, Value};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -87,6 +87,34 @@ impl Message {
     }
 }
 
+/// What the scripts publish: handles of objects that nobody else has.
+#[derive(Handle)]
+pub(crate) struct Notice {
+    pub(crate) counter: Counter,
+    pub(crate) value: Value<[u64; 2]>,
+}
+
+/// What it is published as.
+pub(crate) const NOTICE: &str = "notice";
+
+impl Notice {
+    pub(crate) fn new(segment: &Segment) -> Notice {
+        let counter = Counter::new_in(segment).expect("room for a counter");
+        counter.add(9);
+        Notice { counter, value: Value::new_in(segment, [9; 2]).expect("room for a value") }
+    }
+
+    /// What is published is what was made, if anything is.
+    pub(crate) fn find(segment: &Segment) -> Result<Option<Notice>, String> {
+        match segment.find::<Notice>(NOTICE) {
+            Ok(it) if it.counter.get() == 9 && it.value.get() == [9; 2] => Ok(Some(it)),
+            Ok(it) => Err(format!("found {} and {:?}", it.counter.get(), it.value.get())),
+            Err(Error::NotPublished(_)) => Ok(None),
+            Err(error) => Err(format!("not found: {error}")),
+        }
+    }
+}
+
 /// A handle, as something that means the same in every process and every copy.
 pub(crate) struct Name<H> {
     bytes: Vec<u8>,
@@ -155,14 +183,16 @@ pub(crate) struct Deeds {
     pub(crate) changed: i64,
     /// Whether the queue was closed.
     pub(crate) closed: i64,
+    /// Whether the notice was published, or, if it was, unpublished.
+    pub(crate) posted: i64,
 }
 
 impl Deeds {
     pub(crate) const NOTHING: Deeds =
-        Deeds { sent: 0, taken: 0, added: 0, updated: 0, changed: 0, closed: 0 };
+        Deeds { sent: 0, taken: 0, added: 0, updated: 0, changed: 0, closed: 0, posted: 0 };
 
-    pub(crate) fn fields(self) -> [(&'static str, i64); 6] {
-        let Deeds { sent, taken, added, updated, changed, closed } = self;
+    pub(crate) fn fields(self) -> [(&'static str, i64); 7] {
+        let Deeds { sent, taken, added, updated, changed, closed, posted } = self;
         [
             ("sent", sent),
             ("taken", taken),
@@ -170,6 +200,7 @@ impl Deeds {
             ("updated", updated),
             ("changed", changed),
             ("closed", closed),
+            ("posted", posted),
         ]
     }
 
@@ -182,8 +213,10 @@ impl Deeds {
             .chunks_exact(8)
             .map(|chunk| i64::from_ne_bytes(chunk.try_into().expect("a chunk of 8")))
             .collect();
-        let [sent, taken, added, updated, changed, closed] = numbers[..] else { return None };
-        Some(Deeds { sent, taken, added, updated, changed, closed })
+        let [sent, taken, added, updated, changed, closed, posted] = numbers[..] else {
+            return None;
+        };
+        Some(Deeds { sent, taken, added, updated, changed, closed, posted })
     }
 }
 

@@ -74,11 +74,12 @@ pub mod testing;
 mod value;
 
 pub use error::Error;
-pub use multiproc_derive::Plain;
+pub use multiproc_derive::{Handle, Plain};
 pub use pipe::{Pipe, PipeError};
 pub use plain::{Element, Plain};
 pub use queue::{Iter, Lease, Queue, QueueBuilder, RecvError, SendError};
 pub use segment::catalog::Kind;
+pub use segment::root::Handle;
 pub use segment::{Builder, Segment, view};
 pub use structure::Structure;
 pub use sync::{
@@ -91,6 +92,9 @@ pub use value::{Array, Counter, Integer, Numbers, Tally, Value};
 /// What the derives name.
 #[doc(hidden)]
 pub mod __private {
+    pub use serde;
+
     pub use crate::plain::Plain;
+    pub use crate::segment::root::Handle;
     pub use crate::structure::Structure;
 }

@@ -57,8 +57,8 @@
 //! running.
 
 // The traits alone: the derives beside them name `multiproc-ipc`, and ours this crate.
-pub use multiproc_derive::MultiprocPlain as Plain;
-pub use multiproc_ipc::__private::Plain;
+pub use multiproc_derive::{MultiprocHandle as Handle, MultiprocPlain as Plain};
+pub use multiproc_ipc::__private::{Handle, Plain};
 pub use multiproc_ipc::{
     Array, Barrier, BoundedSemaphore, Broken, Builder, Condvar, Counter, Element, Error, Event,
     Guarded, Integer, Iter, Kind, Lease, LockError, Mutex, MutexGuard, Numbers, OnceCell,

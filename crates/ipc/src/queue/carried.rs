@@ -1,4 +1,4 @@
-//! Which objects the messages in a queue keep alive.
+//! Which objects the messages in a queue, and what is published, keep alive.
 //!
 //! A block lists the objects that its message names, before the message itself; a message that is
 //! too long for its block stands in a buffer, which the block names too. The lists are read under
@@ -10,16 +10,20 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use super::block::{HEAD, RawBlock, Role};
 use super::raw::RawRing;
-use crate::segment::Segment;
 use crate::segment::catalog::{Entry, Kind, ObjectId};
+use crate::segment::{Segment, root};
 
-/// Calls `visit` with every object that the object `id` keeps alive: a queue's messages and blocks.
+/// Calls `visit` with every object that the object `id` keeps alive: a queue's blocks and what its
+/// messages carry, or what a root names.
 pub(crate) fn each(
     segment: &Segment,
     id: ObjectId,
     entry: &Entry,
     visit: &mut dyn FnMut(ObjectId),
 ) {
+    if entry.kind == Some(Kind::Root) {
+        return root::each(segment, entry, visit);
+    }
     if entry.kind != Some(Kind::Queue) {
         return;
     }
@@ -83,7 +87,7 @@ pub(crate) fn payload(
     (offset + HEAD, 0)
 }
 
-/// Whether a message that somebody can still receive carries `wanted`.
+/// Whether a message that somebody can still receive carries `wanted`, or a root names it.
 pub(crate) fn is_carried(segment: &Segment, wanted: ObjectId) -> bool {
     segment.entries().any(|index| {
         let raw = segment.entry(index);

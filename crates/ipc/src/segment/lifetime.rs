@@ -280,15 +280,15 @@ impl Segment {
         }
     }
 
-    /// Frees every object that nobody reaches: neither attached, nor carried by a message that can
-    /// still be received, nor a part of one that is reached.
+    /// Frees every object that nobody reaches: neither attached nor published, nor carried by a message
+    /// that can still be received, nor named by a root, nor a part of one that is reached.
     pub(crate) fn collect(&self, _: &Catalog<'_>) {
         let entries = self.entries();
         let mut reached = vec![false; entries.len()];
-        let mut pending: Vec<u32> = entries
-            .clone()
-            .filter(|index| self.slots().any(|slot| self.is_marked(slot, Mark::Attached, *index)))
-            .collect();
+        let attached =
+            |index: u32| self.slots().any(|slot| self.is_marked(slot, Mark::Attached, index));
+        let mut pending: Vec<u32> =
+            entries.clone().filter(|index| attached(*index) || self.is_published(*index)).collect();
         pending.iter().for_each(|index| reached[*index as usize] = true);
         while let Some(index) = pending.pop() {
             let raw = self.entry(index);
@@ -313,14 +313,15 @@ impl Segment {
             // One that has become live since the marks were read was marked before that: so first the
             // state, then the marks again.
             if let (generation, Phase::Live) = self.entry(index).state()
-                && !self.slots().any(|slot| self.is_marked(slot, Mark::Attached, index))
+                && !attached(index)
             {
-                queues |= self.entry(index).read().kind == Some(Kind::Queue);
+                let kind = self.entry(index).read().kind;
+                queues |= matches!(kind, Some(Kind::Queue | Kind::Root));
                 self.destroy(index, generation);
             }
         }
         if queues {
-            // Messages in it may have been the last that carried another queue.
+            // Messages in it, or it itself, may have been the last that named another queue.
             self.wake_queues();
         }
     }
@@ -427,6 +428,16 @@ macro_rules! handle {
                 let object = crate::codec::reach::<Self>(word).map_err(serde::de::Error::custom)?;
                 Ok($name { object, data: std::marker::PhantomData })
             }
+        }
+
+        impl $(< $of $(: $(?$sized +)? $bound)? >)? crate::segment::root::Handle
+            for $name $(< $of >)?
+        {
+            const STRUCTURE: crate::structure::Structure =
+                crate::structure::Structure::of_handle(
+                    <Self as Shared>::KIND,
+                    <Self as Shared>::STRUCTURE,
+                );
         }
     };
 }

@@ -200,7 +200,7 @@ impl Segment {
             }
             // These hold nothing in anybody's name, or are folded.
             Kind::Barrier | Kind::Condvar | Kind::Event | Kind::Semaphore | Kind::Array => {}
-            Kind::Counter | Kind::Tally | Kind::Blocks | Kind::Buffer => {}
+            Kind::Counter | Kind::Tally | Kind::Blocks | Kind::Buffer | Kind::Root => {}
         }
     }
 

@@ -15,7 +15,7 @@ use super::catalog::{Entry, Kind, ObjectId, Phase, read_name};
 use super::layout::{FORMAT, Geometry, Header, MAGIC, PAGE};
 use super::memory::Memory;
 use super::participants::{Mark, Phase as Life, Slot};
-use super::{Segment, named, raw};
+use super::{Segment, named, raw, root};
 use crate::error::Error;
 use crate::plain::Element;
 use crate::queue::raw::RawRing;
@@ -115,6 +115,8 @@ pub enum Content {
     /// What there is to say of an event, a semaphore, a condition variable, a barrier or a cell, in
     /// words and numbers.
     Facts(Vec<(&'static str, u64)>),
+    /// The objects that something published names: index and generation of each.
+    Handles(Vec<(u32, u32)>),
     /// Bytes that belong to another object.
     Part,
 }
@@ -313,6 +315,12 @@ impl View {
                     closed: ring.is_closed(),
                     leases: ring.has_leases(),
                 })
+            }
+            Kind::Root => {
+                let mut handles = Vec::new();
+                root::each(segment, &entry, &mut |id| handles.push((id.index, id.generation)));
+                handles.truncate(most);
+                Some(Content::Handles(handles))
             }
             Kind::Blocks | Kind::Buffer => Some(Content::Part),
         }

@@ -21,6 +21,7 @@ pub fn audit(segment: &Segment, living: &[u32]) -> Vec<String> {
     audit.participants();
     audit.catalog();
     audit.shares();
+    audit.roots();
     for (id, entry) in audit.live() {
         match entry.kind {
             Some(Kind::Queue) => audit.queue(id, &entry),
@@ -139,7 +140,8 @@ impl Audit<'_> {
         self.reach();
     }
 
-    /// Every live object is attached, carried, or a part of one that is; and what is carried lives.
+    /// Every live object is attached, published, carried, named by a root, or a part of one that is;
+    /// and what is carried or named lives.
     fn reach(&mut self) {
         let live = self.live();
         let segment = self.segment;
@@ -148,12 +150,13 @@ impl Audit<'_> {
         };
         let mut reached: Vec<ObjectId> =
             live.iter().map(|(id, _)| *id).filter(|id| attached(id)).collect();
+        reached.extend(live.iter().filter(|(_, it)| self.published(it)).map(|(id, _)| *id));
         let mut next = 0;
         while let Some(id) = reached.get(next).copied() {
             next += 1;
             for named in self.references(id, &live) {
                 if !live.iter().any(|(id, _)| *id == named) {
-                    self.found(format!("queue {} names {named:?}, which is gone", id.index));
+                    self.found(format!("entry {} names {named:?}, which is gone", id.index));
                 } else if !reached.contains(&named) {
                     reached.push(named);
                 }
@@ -166,10 +169,36 @@ impl Audit<'_> {
         }
     }
 
-    /// What the queue `id` names: its blocks, and what messages carry.
+    /// Whether an entry is that of a root that can be found.
+    fn published(&self, entry: &Entry) -> bool {
+        entry.kind == Some(Kind::Root) && word(self.segment, entry.offset) != 0
+    }
+
+    /// Nobody living is in the middle of publishing, so every root is published; and names differ.
+    fn roots(&mut self) {
+        let roots = self.live().into_iter().filter(|(_, entry)| entry.kind == Some(Kind::Root));
+        let mut names = Vec::new();
+        for (id, entry) in roots.collect::<Vec<_>>() {
+            if word(self.segment, entry.offset) != 1 {
+                self.found(format!("root {} is not published, and somebody keeps it", id.index));
+            }
+            let words = &self.segment.entry(id.index).name;
+            let name = words.each_ref().map(|word| word.load(SeqCst));
+            if names.contains(&name) {
+                self.found(format!("root {} has the name of another", id.index));
+            }
+            names.push(name);
+        }
+    }
+
+    /// What the object `id` names: a queue its blocks and what messages carry, a root what it is for.
     fn references(&self, id: ObjectId, live: &[(ObjectId, Entry)]) -> Vec<ObjectId> {
         let segment = self.segment;
         let Some((_, entry)) = live.iter().find(|(one, _)| *one == id) else { return Vec::new() };
+        if entry.kind == Some(Kind::Root) {
+            let name = |place| word(segment, entry.offset + 16 + 8 * place);
+            return (0..entry.count.min(64)).filter_map(|it| ObjectId::unpack(name(it))).collect();
+        }
         let ring = match entry.kind {
             Some(Kind::Queue) => RawRing::new(segment, id, entry),
             _ => None,
