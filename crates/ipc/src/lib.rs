@@ -38,6 +38,9 @@
 //! | hand work or results over | [`Queue`] | the message being received |
 //! | hand work over that must be done | [`Queue::lease`] | nothing: it comes back |
 //! | talk to one other process | [`Pipe`] | the other end sees the end |
+//! | share with programs that only know a segment's name | [`Segment::publish`], [`Segment::find`] | nothing |
+//! | hand all of it over as one value | a struct with [`#[derive(Handle)]`](Handle) | nothing |
+//! | put structs into any of these | [`#[derive(Plain)]`](Plain) | |
 //!
 //! # What a stopped process can block
 //!

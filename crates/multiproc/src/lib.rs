@@ -51,6 +51,7 @@
 //! | `Array('d', n)` | [`Array`] |
 //! | `Array('d', n)` with its lock held | [`Mutex<[T]>`](Mutex::zeroed), which gives out a slice |
 //! | `Lock()` around something | [`Mutex`] with the something inside |
+//! | a `BaseManager` that others connect to | [`Segment::publish`], [`Segment::find`] |
 //! | `if __name__ == "__main__":` | [`init()`](init) first in `main` |
 //!
 //! The parts alone: `multiproc-ipc` is what to embed without processes; [`supervisor`] keeps workers
