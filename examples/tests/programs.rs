@@ -112,3 +112,14 @@ fn pipes_answer_and_end() {
          the child answered 3 times, and is gone: true\n"
     );
 }
+
+#[test]
+fn embedded_ipc_is_found_by_a_program_that_knows_its_name() {
+    let _guard = support::guard();
+    assert_eq!(
+        run("embedded_ipc").stdout,
+        "request 1 has 5 bytes\nrequest 2 has 12 bytes\nrequest 3 has 20 bytes\n\
+         request 4 has 7 bytes\n4 requests of a client that succeeded: true\n\
+         the longest: Some(Longest { bytes: 20, request: 3 })\n"
+    );
+}

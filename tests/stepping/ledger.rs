@@ -72,6 +72,8 @@ deeds! {
     broken,
     /// Whether the cell was filled.
     made,
+    /// Whether the notice was published, or, if it was, unpublished.
+    posted,
 }
 
 impl Deeds {

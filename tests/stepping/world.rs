@@ -11,8 +11,8 @@ use std::marker::PhantomData;
 
 use multiproc_ipc::testing::{self, Snapshot};
 use multiproc_ipc::{
-    Barrier, BoundedSemaphore, Counter, Event, Inline, Mutex, OnceCell, Queue, Receiver, RecvError,
-    Segment, Semaphore, Slices, Tally, Value,
+    Barrier, BoundedSemaphore, Counter, Error, Event, Handle, Inline, Mutex, OnceCell, Queue,
+    Receiver, RecvError, Segment, Semaphore, Slices, Tally, Value,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -89,6 +89,34 @@ impl Message {
                     Ok(7) | Err(RecvError::Empty | RecvError::Disconnected)
                 )
             }
+        }
+    }
+}
+
+/// What the scripts publish: handles of objects that nobody else has.
+#[derive(Handle)]
+pub(crate) struct Notice {
+    pub(crate) counter: Counter,
+    pub(crate) value: Value<[u64; 2]>,
+}
+
+/// What it is published as.
+pub(crate) const NOTICE: &str = "notice";
+
+impl Notice {
+    pub(crate) fn new(segment: &Segment) -> Notice {
+        let counter = Counter::new_in(segment).expect("room for a counter");
+        counter.add(9);
+        Notice { counter, value: Value::new_in(segment, [9; 2]).expect("room for a value") }
+    }
+
+    /// What is published is what was made, if anything is.
+    pub(crate) fn find(segment: &Segment) -> Result<Option<Notice>, String> {
+        match segment.find::<Notice>(NOTICE) {
+            Ok(it) if it.counter.get() == 9 && it.value.get() == [9; 2] => Ok(Some(it)),
+            Ok(it) => Err(format!("found {} and {:?}", it.counter.get(), it.value.get())),
+            Err(Error::NotPublished(_)) => Ok(None),
+            Err(error) => Err(format!("not found: {error}")),
         }
     }
 }

@@ -4,7 +4,7 @@ use proc_macro2::TokenStream;
 use quote::quote;
 use syn::{DeriveInput, Error, Result, parse_quote};
 
-use crate::fields;
+use crate::{fields, name_of};
 
 /// Implements `Plain`, with the structure that follows from the fields.
 pub(crate) fn expand(input: &DeriveInput, support: &TokenStream) -> Result<TokenStream> {
@@ -18,11 +18,8 @@ pub(crate) fn expand(input: &DeriveInput, support: &TokenStream) -> Result<Token
                        may put the fields in another order";
         return Err(Error::new_spanned(&input.ident, problem));
     }
-    let members = fields.members();
-    let names = fields.members().map(|member| match member {
-        syn::Member::Named(name) => name.to_string(),
-        syn::Member::Unnamed(index) => index.index.to_string(),
-    });
+    let members: Vec<_> = fields.members().collect();
+    let names = members.iter().map(name_of);
     let types = fields.iter().map(|field| &field.ty);
 
     let mut generics = input.generics.clone();

@@ -83,6 +83,18 @@ pub enum Error {
     /// A handle names an object that is gone, or one of another kind or type.
     #[error("a handle names no {0} in this segment: the object is gone, or of another type")]
     NoSuchObject(&'static str),
+    /// Nothing can be published under this name.
+    #[error("nothing can be published as {0:?}: 1 to 48 bytes without control characters")]
+    Unpublishable(String),
+    /// Something is published under this name already.
+    #[error("something is published as {0:?} already")]
+    Taken(String),
+    /// Nothing is published under this name.
+    #[error("nothing is published as {0:?}")]
+    NotPublished(String),
+    /// What is published under this name is a handle of another kind, or of data of another structure.
+    #[error("what is published as {0:?} is of another type, or of another structure")]
+    OtherType(String),
     /// A handle was encoded outside a message, or into a message of another segment.
     #[error("a handle can only be sent within its own segment: as an argument or in a message")]
     ForeignHandle,

@@ -46,6 +46,9 @@
 //! | know when all senders, or all receivers, are gone | [`channel`] | the message being received |
 //! | wait for several of these at once | [`select()`] | nothing |
 //! | talk to one other process | [`Pipe`] | the other end sees the end |
+//! | share with programs that only know a segment's name | [`Segment::publish`], [`Segment::find`] | nothing |
+//! | hand all of it over as one value | a struct with [`#[derive(Handle)]`](Handle) | nothing |
+//! | put structs into any of these | [`#[derive(Plain)]`](Plain) | |
 //!
 //! # What a stopped process can block
 //!
@@ -88,7 +91,7 @@ pub mod testing;
 mod value;
 
 pub use error::Error;
-pub use multiproc_derive::Plain;
+pub use multiproc_derive::{Handle, Plain};
 pub use pipe::{Pipe, PipeError};
 pub use plain::{Element, Plain};
 pub use queue::{
@@ -96,6 +99,7 @@ pub use queue::{
     Receiver, RecvError, SendError, Sender, Slices, Transport, TryIter, channel,
 };
 pub use segment::catalog::Kind;
+pub use segment::root::Handle;
 pub use segment::{Builder, Segment, view};
 pub use select::{Selectable, select, select_timeout, try_select};
 pub use structure::Structure;
@@ -109,6 +113,9 @@ pub use value::{Array, Counter, Integer, Numbers, Tally, Value};
 /// What the derives name.
 #[doc(hidden)]
 pub mod __private {
+    pub use serde;
+
     pub use crate::plain::Plain;
+    pub use crate::segment::root::Handle;
     pub use crate::structure::Structure;
 }

@@ -9,8 +9,9 @@
 use std::fmt;
 
 use crate::plain::Element;
+use crate::segment::catalog::Kind;
 
-/// What a type looks like in memory: equal for types of the same structure, in all programs.
+/// What a type looks like in memory, or which handles it consists of: equal for types of the same structure, in all programs.
 ///
 /// A struct's consists of its size and alignment and of the name, offset and structure of each field;
 /// the name of the struct itself is no part of it. A hash of 64 bits: it tells mistakes, not malice.
@@ -46,6 +47,10 @@ enum Shape {
     Struct,
     Array,
     Slice,
+    Handle,
+    Handles,
+    List,
+    Option,
 }
 
 impl Structure {
@@ -64,6 +69,28 @@ impl Structure {
     /// That of any number of elements in a row.
     pub(crate) const fn of_slice(of: Structure) -> Structure {
         Structure { hash: Hash::of(Shape::Slice).word(of.hash).0, element: of.element }
+    }
+
+    /// That of the handle of an object of this kind, whose data looks like this.
+    pub(crate) const fn of_handle(kind: Kind, of: Structure) -> Structure {
+        let hash = Hash::of(Shape::Handle).word(kind as u64).word(of.hash);
+        Structure { hash: hash.0, element: Element::Opaque }
+    }
+
+    /// That of any number of handles.
+    pub(crate) const fn of_list(of: Structure) -> Structure {
+        Structure { hash: Hash::of(Shape::List).word(of.hash).0, element: Element::Opaque }
+    }
+
+    /// That of a handle, or none.
+    pub(crate) const fn of_option(of: Structure) -> Structure {
+        Structure { hash: Hash::of(Shape::Option).word(of.hash).0, element: Element::Opaque }
+    }
+
+    #[doc(hidden)]
+    /// That of a struct of handles, before its fields, whose offsets are their places.
+    pub const fn of_handles() -> Structure {
+        Structure { hash: Hash::of(Shape::Handles).0, element: Element::Opaque }
     }
 
     #[doc(hidden)]

@@ -58,14 +58,15 @@
 //! | `Semaphore`, `BoundedSemaphore` | [`Semaphore`], [`BoundedSemaphore`] |
 //! | `Condition`, `Event`, `Barrier` | [`Condvar`], [`Event`], [`Barrier`] |
 //! | `SharedMemory(name)` | [`Builder::named`], [`Segment::open`] |
+//! | a `BaseManager` that others connect to | [`Segment::publish`], [`Segment::find`] |
 //! | `if __name__ == "__main__":` | [`init()`](init) first in `main` |
 //!
 //! The parts alone: `multiproc-ipc` is what to embed without processes; [`supervisor`] keeps workers
 //! running.
 
 // The traits alone: the derives beside them name `multiproc-ipc`, and ours this crate.
-pub use multiproc_derive::MultiprocPlain as Plain;
-pub use multiproc_ipc::__private::Plain;
+pub use multiproc_derive::{MultiprocHandle as Handle, MultiprocPlain as Plain};
+pub use multiproc_ipc::__private::{Handle, Plain};
 pub use multiproc_ipc::{
     Array, Barrier, BatchError, BoundedSemaphore, Broken, Builder, ByValue, Condvar, Counter,
     Element, Encoded, Error, Event, Guarded, Inline, Integer, Iter, Kind, Lease, Loan, LockError,

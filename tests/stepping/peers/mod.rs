@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use multiproc_ipc::{Counter, testing};
 
 use crate::scripts::Script;
-use crate::world::{VICTIMS, World};
+use crate::world::{Notice, VICTIMS, World};
 
 mod locks;
 mod queues;
@@ -86,5 +86,13 @@ impl Peer<'_> {
         counter.add(1);
         let again = self.world.names.value.reach(&self.world.segment);
         self.expect(again.get() == self.world.objects.value.get(), || "two values".into());
+        if let Err(violation) = Notice::find(&self.world.segment) {
+            self.violations.push(violation);
+        }
+        let published = self.world.segment.publish("of a peer", &counter);
+        let found = self.world.segment.find::<Counter>("of a peer").map(|counter| counter.get());
+        let unpublished = self.world.segment.unpublish("of a peer");
+        let all_well = published.is_ok() && matches!(found, Ok(1)) && unpublished.is_ok();
+        self.expect(all_well, || format!("{published:?}, {found:?}, {unpublished:?}"));
     }
 }

@@ -7,11 +7,11 @@
 //! | `signals` | permits are all there, and whatever can be signalled still can |
 //! | `values` | numbers are exact, and data is whole |
 
-use multiproc_ipc::Segment;
 use multiproc_ipc::testing::{self, audit, leftovers};
+use multiproc_ipc::{Error, Segment};
 
 use crate::ledger::{Deeds, Ledger};
-use crate::world::{CONTROLLER, Names, UNDERSTUDY};
+use crate::world::{CONTROLLER, NOTICE, Names, Notice, UNDERSTUDY};
 
 mod locks;
 mod queues;
@@ -64,6 +64,7 @@ pub(crate) fn examine(
     verdict.tasks(&objects, ledger);
     verdict.streams(&objects, ledger);
     verdict.signals(&objects, ledger);
+    verdict.notice(&copy, ledger);
     verdict.within(bounds);
     verdict.violations.extend(audit(&copy, living));
     let held = testing::held_blocks(&copy);
@@ -78,6 +79,22 @@ impl Verdict {
         if !holds {
             self.violations.push(otherwise());
         }
+    }
+
+    /// What is published is there, whole, or not at all; and it can be published, and taken back.
+    fn notice(&mut self, copy: &Segment, ledger: &Ledger) {
+        let found = Notice::find(copy).unwrap_or_else(|violation| {
+            self.violations.push(violation);
+            None
+        });
+        self.seen.posted = (i64::from(found.is_some()) - ledger.others.posted).abs();
+        let published = copy.publish(NOTICE, &Notice::new(copy));
+        self.expect(published.is_ok() == found.is_none(), || format!("published: {published:?}"));
+        drop(found);
+        let unpublished = copy.unpublish(NOTICE);
+        self.expect(unpublished.is_ok(), || format!("unpublished: {unpublished:?}"));
+        let again = copy.unpublish(NOTICE);
+        self.expect(matches!(again, Err(Error::NotPublished(_))), || format!("again: {again:?}"));
     }
 
     fn within(&mut self, bounds: &Bounds) {

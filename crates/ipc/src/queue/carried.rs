@@ -1,4 +1,4 @@
-//! Which objects the messages in a queue keep alive.
+//! Which objects the messages in a queue, and what is published, keep alive.
 //!
 //! A block lists the objects that its message names, before the message itself; a message that is
 //! too long for its block stands in a buffer, which the block names too. The lists are read under
@@ -12,14 +12,15 @@ use super::raw::RawRing;
 use crate::atomic::AtomicU64;
 use crate::atomic::Ordering::{Acquire, Relaxed};
 use crate::mutant::mutant;
-use crate::segment::Segment;
 use crate::segment::catalog::{Entry, Kind, ObjectId, Phase};
+use crate::segment::{Segment, root};
 
 /// Calls `visit` with every object that the one which `entry` describes keeps alive: those that a queue's messages
-/// carry, its blocks, the queue of a channel's end.
+/// carry, its blocks, the queue of a channel's end, what a root names.
 pub(crate) fn each(segment: &Segment, entry: &Entry, visit: &mut dyn FnMut(ObjectId)) {
     match entry.kind {
         Some(Kind::Queue) => {}
+        Some(Kind::Root) => return root::each(segment, entry, visit),
         Some(Kind::End) if mutant!(EndUnreached) => return,
         Some(Kind::End) => return channel::queue_of(segment, entry).into_iter().for_each(visit),
         _ => return,
@@ -84,7 +85,7 @@ pub(crate) fn payload(
     (offset + HEAD, 0)
 }
 
-/// Whether a message that somebody can still receive carries `wanted`.
+/// Whether a message that somebody can still receive carries `wanted`, or a root names it.
 pub(crate) fn is_carried(segment: &Segment, wanted: ObjectId) -> bool {
     segment.entries().any(|index| {
         let raw = segment.entry(index);

@@ -19,8 +19,9 @@
 //! - I1 Entries change between `Free` and the others only under the catalog's lock.
 //! - I2 The extents of entries that are not free never overlap.
 //! - I3 An object is live while a participant is attached to it, or a message that somebody can
-//!   still receive carries it, or it is a part of a queue that is live. Whoever removes such a
-//!   reference collects afterwards, and wakes who waits at a queue for the last of them to go.
+//!   still receive carries it, or it is a part of a queue that is live, or it is a root that is
+//!   published, or named by a root that is live. Whoever removes such a reference collects
+//!   afterwards, and wakes who waits at a queue for the last of them to go.
 //! - I4 A handle names index and generation; the generation changes when the entry is freed.
 
 use super::layout::Raw;
@@ -72,10 +73,12 @@ pub enum Kind {
     InlineQueue = 17,
     /// An end of a [`channel`](crate::channel).
     End = 18,
+    /// What [`Segment::publish`](crate::Segment::publish) made known by a name.
+    Root = 19,
 }
 
 impl Kind {
-    const ALL: [Kind; 18] = [
+    const ALL: [Kind; 19] = [
         Kind::Mutex,
         Kind::Counter,
         Kind::Array,
@@ -94,6 +97,7 @@ impl Kind {
         Kind::OnceCell,
         Kind::InlineQueue,
         Kind::End,
+        Kind::Root,
     ];
 
     /// Whether each participant has a word of its own for an object of this kind.
@@ -108,7 +112,7 @@ impl Kind {
 
     /// Whether somebody who waits at a queue may wait for it to go.
     pub(crate) fn is_awaited(self) -> bool {
-        self.is_queue() || self == Kind::End
+        self.is_queue() || matches!(self, Kind::End | Kind::Root)
     }
 
     fn from_code(code: u32) -> Option<Kind> {
@@ -136,6 +140,7 @@ impl Kind {
             Kind::OnceCell => "once cell",
             Kind::InlineQueue => "inline queue",
             Kind::End => "channel end",
+            Kind::Root => "root",
         }
     }
 }
@@ -313,13 +318,19 @@ impl RawEntry {
     }
 }
 
-/// Text in shared memory, as words; truncated at a character's border.
-pub(crate) fn write_name(words: &[AtomicU64; 6], name: &str) {
+/// Text as the words that it stands in shared memory in; truncated at a character's border.
+pub(crate) fn name_words(name: &str) -> [u64; 6] {
     let mut bytes = [0u8; 48];
     let len = name.floor_char_boundary(bytes.len());
     bytes[..len].copy_from_slice(&name.as_bytes()[..len]);
-    for (word, chunk) in words.iter().zip(bytes.chunks_exact(8)) {
-        word.store(u64::from_le_bytes(chunk.try_into().expect("a chunk of 8")), Relaxed);
+    let word = |place| bytes[8 * place..][..8].try_into().expect("a chunk of 8");
+    std::array::from_fn(|place| u64::from_le_bytes(word(place)))
+}
+
+/// Puts text into shared memory.
+pub(crate) fn write_name(words: &[AtomicU64; 6], name: &str) {
+    for (place, word) in words.iter().zip(name_words(name)) {
+        place.store(word, Relaxed);
     }
 }
 

@@ -338,18 +338,18 @@ impl Segment {
         }
     }
 
-    /// Frees every object that nobody reaches: neither attached, nor carried by a message that can
-    /// still be received, nor a part of one that is reached.
+    /// Frees every object that nobody reaches: neither attached nor published, nor carried by a message
+    /// that can still be received, nor named by a root, nor a part of one that is reached.
     pub(crate) fn collect(&self, _: &Catalog<'_>) {
         if mutant!(Uncollected) {
             return;
         }
         let entries = self.entries();
         let mut reached = vec![false; entries.len()];
-        let mut pending: Vec<u32> = entries
-            .clone()
-            .filter(|index| self.slots().any(|slot| self.is_marked(slot, Mark::Attached, *index)))
-            .collect();
+        let attached =
+            |index: u32| self.slots().any(|slot| self.is_marked(slot, Mark::Attached, index));
+        let mut pending: Vec<u32> =
+            entries.clone().filter(|index| attached(*index) || self.is_published(*index)).collect();
         pending.iter().for_each(|index| reached[*index as usize] = true);
         while let Some(index) = pending.pop() {
             let raw = self.entry(index);
@@ -373,14 +373,14 @@ impl Segment {
             // One that has become live since the marks were read was marked before that: so first the
             // state, then the marks again.
             if let (generation, Phase::Live) = self.entry(index).state()
-                && !self.slots().any(|slot| self.is_marked(slot, Mark::Attached, index))
+                && !attached(index)
             {
                 queues |= self.entry(index).read().kind.is_some_and(Kind::is_awaited);
                 self.destroy(index, generation);
             }
         }
         if queues {
-            // It may have been the end of a channel, or its messages the last that carried a queue.
+            // It may have been the end of a channel, or, or a message in it, the last that named a queue.
             self.wake_queues();
         }
     }
@@ -500,6 +500,16 @@ macro_rules! travels {
                 let object = crate::codec::reach::<Self>(word).map_err(serde::de::Error::custom)?;
                 Ok($name { object, data: std::marker::PhantomData })
             }
+        }
+
+        impl $(< $of $(: $(?$sized +)? $bound)? >)? crate::segment::root::Handle
+            for $name $(< $of $(, $mode)? >)?
+        {
+            const STRUCTURE: crate::structure::Structure =
+                crate::structure::Structure::of_handle(
+                    <Self as Shared>::KIND,
+                    <Self as Shared>::STRUCTURE,
+                );
         }
     };
 }

@@ -14,6 +14,7 @@
 //! | `participants` | who takes part, and who is dead |
 //! | `catalog` | what exists |
 //! | `lifetime` | how objects are made, reached and collected |
+//! | `root` | what is published by name |
 //! | `recovery` | the sweep after a death |
 //! | `watcher` | the thread that notices deaths |
 //! | `view` | reading a segment from outside |
@@ -38,6 +39,7 @@ pub(crate) mod memory;
 mod named;
 pub(crate) mod participants;
 pub(crate) mod recovery;
+pub(crate) mod root;
 pub mod view;
 pub(crate) mod watcher;
 

@@ -215,7 +215,8 @@ impl Segment {
             }
             // These hold nothing in anybody's name, or are folded.
             Kind::Barrier | Kind::Condvar | Kind::Event | Kind::Semaphore | Kind::Array => {}
-            Kind::Counter | Kind::Tally | Kind::Blocks | Kind::Buffer | Kind::End => {}
+            Kind::Counter | Kind::Tally | Kind::Blocks | Kind::Buffer => {}
+            Kind::End | Kind::Root => {}
         }
     }
 

@@ -14,7 +14,7 @@ use super::catalog::{Entry, Kind, Phase, read_name};
 use super::layout::{FORMAT, Geometry, Header, MAGIC, PAGE};
 use super::memory::Memory;
 use super::participants::{Mark, Phase as Life, Slot};
-use super::{Segment, named, raw};
+use super::{Segment, named, raw, root};
 use crate::atomic::Ordering::{Acquire, Relaxed};
 use crate::error::Error;
 use crate::plain::Element;
@@ -116,6 +116,8 @@ pub enum Content {
     /// What there is to say of an event, a semaphore, a condition variable, a barrier or a cell, in
     /// words and numbers.
     Facts(Vec<(&'static str, u64)>),
+    /// The objects that something published names: index and generation of each.
+    Handles(Vec<(u32, u32)>),
     /// Bytes that belong to another object.
     Part,
 }
@@ -313,6 +315,12 @@ impl View {
                     closed: ring.control().is_closed(),
                     leases: ring.has_leases(),
                 })
+            }
+            Kind::Root => {
+                let mut handles = Vec::new();
+                root::each(segment, &entry, &mut |id| handles.push((id.index, id.generation)));
+                handles.truncate(most);
+                Some(Content::Handles(handles))
             }
             Kind::InlineQueue => {
                 let ring = InlineRing::new(segment, &entry)?;

@@ -22,6 +22,7 @@ pub fn audit(segment: &Segment, living: &[u32]) -> Vec<String> {
     audit.participants();
     audit.catalog();
     audit.shares();
+    audit.roots();
     for (id, entry, kind) in live(segment) {
         match kind {
             Kind::Queue => audit.queue(id, &entry),
@@ -131,7 +132,8 @@ impl Audit<'_> {
         self.reach();
     }
 
-    /// Every live object is attached, carried, or a part of one that is; and what is carried lives.
+    /// Every live object is attached, published, carried, named by a root, or a part of one that is;
+    /// and what is carried or named lives.
     fn reach(&mut self) {
         let segment = self.segment;
         let live: Vec<_> = live(segment).collect();
@@ -140,12 +142,13 @@ impl Audit<'_> {
         };
         let mut reached: Vec<ObjectId> =
             live.iter().map(|(id, ..)| *id).filter(|id| attached(id)).collect();
+        reached.extend(live.iter().filter(|(_, it, _)| self.published(it)).map(|(id, ..)| *id));
         let mut next = 0;
         while let Some(id) = reached.get(next).copied() {
             next += 1;
             for named in self.references(id, &live) {
                 if !live.iter().any(|(id, ..)| *id == named) {
-                    self.found(format!("queue {} names {named:?}, which is gone", id.index));
+                    self.found(format!("entry {} names {named:?}, which is gone", id.index));
                 } else if !reached.contains(&named) {
                     reached.push(named);
                 }
@@ -158,7 +161,30 @@ impl Audit<'_> {
         }
     }
 
-    /// What the object `id` names: a queue its blocks, and what messages carry; an end its queue.
+    /// Whether an entry is that of a root that can be found.
+    fn published(&self, entry: &Entry) -> bool {
+        entry.kind == Some(Kind::Root) && word(self.segment, entry.offset) != 0
+    }
+
+    /// Nobody living is in the middle of publishing, so every root is published; and names differ.
+    fn roots(&mut self) {
+        let roots = live(self.segment).filter(|(_, _, kind)| *kind == Kind::Root);
+        let mut names = Vec::new();
+        for (id, entry, _) in roots.collect::<Vec<_>>() {
+            if word(self.segment, entry.offset) != 1 {
+                self.found(format!("root {} is not published, and somebody keeps it", id.index));
+            }
+            let words = &self.segment.entry(id.index).name;
+            let name = words.each_ref().map(|word| word.load(SeqCst));
+            if names.contains(&name) {
+                self.found(format!("root {} has the name of another", id.index));
+            }
+            names.push(name);
+        }
+    }
+
+    /// What the object `id` names: a queue its blocks, and what messages carry; an end its queue;
+    /// a root what it is for.
     fn references(&self, id: ObjectId, live: &[(ObjectId, Entry, Kind)]) -> Vec<ObjectId> {
         let segment = self.segment;
         let object = live.iter().find(|(one, ..)| *one == id);
@@ -166,6 +192,12 @@ impl Audit<'_> {
             // An end of a channel begins with the name of its queue.
             Some((_, entry, Kind::End)) => {
                 return ObjectId::unpack(word(segment, entry.offset)).into_iter().collect();
+            }
+            Some((_, entry, Kind::Root)) => {
+                let name = |place| word(segment, entry.offset + 16 + 8 * place);
+                return (0..entry.count.min(64))
+                    .filter_map(|it| ObjectId::unpack(name(it)))
+                    .collect();
             }
             Some((_, entry, Kind::Queue)) => RawRing::new(segment, entry),
             _ => None,
