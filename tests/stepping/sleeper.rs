@@ -4,12 +4,12 @@ use std::io::{PipeReader, Read, pipe};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use multiproc_ipc::{LockError, Segment, testing};
+use multiproc_ipc::{Segment, testing};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::ledger::Sender;
 use crate::tracee::Running;
-use crate::world::{CAPACITY, Message, Names, Objects, World};
+use crate::world::{CAPACITY, CONTROLLER, Message, Names, Objects, VICTIMS, World};
 
 /// What somebody sleeps for.
 pub(crate) struct Sleeper {
@@ -17,16 +17,24 @@ pub(crate) struct Sleeper {
     /// Sleeps until it has come.
     sleep: fn(&Names, &Segment),
     /// Whether it has.
-    has_come: fn(&Objects) -> bool,
+    has_come: fn(&World) -> bool,
     /// Brings it about.
     bring: fn(&Objects),
+}
+
+/// Whether nobody has a lock but the sleeper, who may have to take several.
+fn is_let_go(world: &World) -> bool {
+    let [victim, _] = VICTIMS;
+    !testing::lock_holders(&world.segment)
+        .iter()
+        .any(|holder| [CONTROLLER, victim].contains(holder))
 }
 
 /// Waits for a message.
 pub(crate) const RECEIVER: Sleeper = Sleeper {
     name: "receiver",
     sleep: |names, segment| drop(names.queue.reach(segment).recv()),
-    has_come: |objects| !objects.queue.is_empty() || objects.queue.is_closed(),
+    has_come: |World { objects, .. }| !objects.queue.is_empty() || objects.queue.is_closed(),
     bring: |objects| objects.queue.close(),
 };
 
@@ -36,7 +44,7 @@ pub(crate) const SENDER: Sleeper = Sleeper {
     sleep: |names, segment| {
         drop(names.queue.reach(segment).send(Message::plain(Sender::Refill, 0)));
     },
-    has_come: |objects| objects.queue.len() < CAPACITY || objects.queue.is_closed(),
+    has_come: |World { objects, .. }| objects.queue.len() < CAPACITY || objects.queue.is_closed(),
     bring: |objects| objects.queue.close(),
 };
 
@@ -48,13 +56,27 @@ pub(crate) const LOCKER: Sleeper = Sleeper {
             guard.mark_consistent();
         }
     },
-    has_come: |objects| match objects.mutex.try_lock() {
-        Ok(mut guard) => {
+    has_come: is_let_go,
+    bring: |_| (),
+};
+
+/// Waits for a share of the read-write lock.
+pub(crate) const READER: Sleeper = Sleeper {
+    name: "reader",
+    sleep: |names, segment| drop(names.rwlock.reach(segment).read()),
+    has_come: is_let_go,
+    bring: |_| (),
+};
+
+/// Waits for the read-write lock as a whole.
+pub(crate) const WRITER: Sleeper = Sleeper {
+    name: "writer",
+    sleep: |names, segment| {
+        if let Ok(mut guard) = names.rwlock.reach(segment).write() {
             guard.mark_consistent();
-            true
         }
-        Err(error) => error == LockError::Poisoned,
     },
+    has_come: is_let_go,
     bring: |_| (),
 };
 
@@ -67,7 +89,7 @@ pub(crate) struct Asleep {
 }
 
 /// Once it is woken, a sleeper is back within this time.
-const AWAKE: Duration = Duration::from_secs(1);
+const AWAKE: Duration = Duration::from_secs(4);
 
 impl Asleep {
     /// Starts it, and waits until it sleeps.
@@ -75,6 +97,7 @@ impl Asleep {
         let before = testing::sleepers(&world.segment);
         let (end, held) = pipe().expect("a pipe");
         let process = Running::start(move || {
+            testing::trust();
             let segment = testing::join(&world.segment).expect("a free slot");
             (sleeper.sleep)(&world.names, &segment);
             drop((segment, held));
@@ -94,7 +117,7 @@ impl Asleep {
 
     /// Whether it sleeps on although what it sleeps for has come.
     pub(crate) fn sleeps_on(&self, world: &World) -> bool {
-        (self.sleeper.has_come)(&world.objects) && !self.ends_within(AWAKE)
+        (self.sleeper.has_come)(world) && !self.ends_within(AWAKE)
     }
 
     /// Brings about what it sleeps for; whether it sleeps on all the same.

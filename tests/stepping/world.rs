@@ -10,7 +10,7 @@
 use std::marker::PhantomData;
 
 use multiproc_ipc::testing::{self, Snapshot};
-use multiproc_ipc::{Counter, Mutex, Queue, Segment, Tally, Value};
+use multiproc_ipc::{Counter, Mutex, Queue, RwLock, Segment, Tally, Value};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +25,7 @@ pub(crate) const VICTIMS: [u32; 2] = [2, 3];
 pub(crate) const CAPACITY: usize = 3;
 
 const PARTICIPANTS: u32 = 4;
-const OBJECTS: u32 = 16;
+const OBJECTS: u32 = 24;
 const BYTES: u64 = 64 << 10;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -128,6 +128,7 @@ objects! {
     value: Value<[u64; 4]>,
     counter: Counter,
     tally: Tally<[u64; 2]>,
+    rwlock: RwLock<[u64; 2]>,
 }
 
 /// The segment that the scripts play in, as the controller has it.
@@ -154,6 +155,7 @@ impl World {
             value: Value::new_in(&segment, [0; 4]).expect("room"),
             counter: Counter::new_in(&segment).expect("room"),
             tally: Tally::new_in(&segment).expect("room"),
+            rwlock: RwLock::new_in(&segment, [0; 2]).expect("room"),
         };
         let names = objects.names(&segment);
         let ledger = Ledger::default();
