@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::verdict::Lock;
+
 /// Who sent a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Sender {
@@ -51,11 +53,13 @@ deeds! {
     updated,
     /// How often the data under the mutex was changed.
     changed,
+    /// How often the data of the read-write lock was changed.
+    written,
     /// Whether the queue was closed.
     closed,
     /// Numbers sent, numbers received, and whether their queue was closed.
-    written,
-    read,
+    put_in,
+    got,
     shut,
     /// Slices sent, and slices received.
     lent,
@@ -107,4 +111,6 @@ pub(crate) struct Ledger {
     /// Numbers of the tasks that were ever sent.
     pub(crate) tasks: Vec<u32>,
     pub(crate) others: Deeds,
+    /// The lock that the controller has, and the data if it may read them.
+    pub(crate) held: Option<(Lock, Option<[u64; 2]>)>,
 }

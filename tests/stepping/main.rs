@@ -135,6 +135,11 @@ fn tally_survives_every_instruction() {
 }
 
 #[test]
+fn rwlock_survives_every_instruction() {
+    group("rwlock");
+}
+
+#[test]
 #[ignore = "takes minutes"]
 fn whole() {
     let counts = launch::play(|_| true, None, LONGEST_WHOLE);

@@ -4,12 +4,12 @@ use std::io::{PipeReader, Read, pipe};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use multiproc_ipc::{LockError, Segment, testing};
+use multiproc_ipc::{Segment, testing};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::ledger::Sender;
 use crate::tracee::Running;
-use crate::world::{CAPACITY, Message, Names, Objects, World};
+use crate::world::{CAPACITY, CONTROLLER, Message, Names, Objects, VICTIMS, World};
 
 /// What somebody sleeps for.
 pub(crate) struct Sleeper {
@@ -17,16 +17,24 @@ pub(crate) struct Sleeper {
     /// Sleeps until it has come.
     sleep: fn(&Names, &Segment),
     /// Whether it has.
-    has_come: fn(&Objects) -> bool,
+    has_come: fn(&World) -> bool,
     /// Brings it about.
     bring: fn(&Objects),
+}
+
+/// Whether nobody has a lock but the sleeper, who may have to take several.
+fn is_let_go(world: &World) -> bool {
+    let [victim, _] = VICTIMS;
+    !testing::lock_holders(&world.segment)
+        .iter()
+        .any(|holder| [CONTROLLER, victim].contains(holder))
 }
 
 /// Waits for a message.
 pub(crate) const RECEIVER: Sleeper = Sleeper {
     name: "receiver",
     sleep: |names, segment| drop(names.queue.reach(segment).recv()),
-    has_come: |objects| !objects.queue.is_empty() || objects.queue.is_closed(),
+    has_come: |World { objects, .. }| !objects.queue.is_empty() || objects.queue.is_closed(),
     bring: |objects| objects.queue.close(),
 };
 
@@ -36,23 +44,25 @@ pub(crate) const SENDER: Sleeper = Sleeper {
     sleep: |names, segment| {
         drop(names.queue.reach(segment).send(Message::plain(Sender::Refill, 0)));
     },
-    has_come: |objects| objects.queue.len() < CAPACITY || objects.queue.is_closed(),
+    has_come: |World { objects, .. }| objects.queue.len() < CAPACITY || objects.queue.is_closed(),
     bring: |objects| objects.queue.close(),
 };
 
 /// Waits for a number.
-pub(crate) const READER: Sleeper = Sleeper {
-    name: "reader",
+pub(crate) const TAKER: Sleeper = Sleeper {
+    name: "taker",
     sleep: |names, segment| drop(names.numbers.reach(segment).recv()),
-    has_come: |objects| !objects.numbers.is_empty() || objects.numbers.is_closed(),
+    has_come: |World { objects, .. }| !objects.numbers.is_empty() || objects.numbers.is_closed(),
     bring: |objects| objects.numbers.close(),
 };
 
 /// Waits for room for a number.
-pub(crate) const WRITER: Sleeper = Sleeper {
-    name: "writer",
+pub(crate) const PUTTER: Sleeper = Sleeper {
+    name: "putter",
     sleep: |names, segment| drop(names.numbers.reach(segment).send([0; 3])),
-    has_come: |objects| objects.numbers.len() < CAPACITY || objects.numbers.is_closed(),
+    has_come: |World { objects, .. }| {
+        objects.numbers.len() < CAPACITY || objects.numbers.is_closed()
+    },
     bring: |objects| objects.numbers.close(),
 };
 
@@ -60,7 +70,7 @@ pub(crate) const WRITER: Sleeper = Sleeper {
 pub(crate) const LENDER: Sleeper = Sleeper {
     name: "lender",
     sleep: |names, segment| drop(names.slices.reach(segment).send(&[0; 12])),
-    has_come: |objects| objects.slices.is_empty(),
+    has_come: |World { objects, .. }| objects.slices.is_empty(),
     bring: |objects| objects.slices.close(),
 };
 
@@ -68,7 +78,7 @@ pub(crate) const LENDER: Sleeper = Sleeper {
 pub(crate) const ACQUIRER: Sleeper = Sleeper {
     name: "acquirer",
     sleep: |names, segment| names.semaphore.reach(segment).acquire(),
-    has_come: |objects| objects.semaphore.permits() > 0,
+    has_come: |World { objects, .. }| objects.semaphore.permits() > 0,
     bring: |objects| objects.semaphore.release(1),
 };
 
@@ -76,7 +86,7 @@ pub(crate) const ACQUIRER: Sleeper = Sleeper {
 pub(crate) const PERMITTED: Sleeper = Sleeper {
     name: "acquirer of a permit",
     sleep: |names, segment| drop(names.permits.reach(segment).acquire()),
-    has_come: |objects| objects.permits.available() > 0,
+    has_come: |World { objects, .. }| objects.permits.available() > 0,
     bring: |_| (),
 };
 
@@ -84,7 +94,7 @@ pub(crate) const PERMITTED: Sleeper = Sleeper {
 pub(crate) const WATCHER: Sleeper = Sleeper {
     name: "watcher",
     sleep: |names, segment| names.event.reach(segment).wait(),
-    has_come: |objects| objects.event.is_set(),
+    has_come: |World { objects, .. }| objects.event.is_set(),
     bring: |objects| objects.event.set(),
 };
 
@@ -92,7 +102,7 @@ pub(crate) const WATCHER: Sleeper = Sleeper {
 pub(crate) const PASSER: Sleeper = Sleeper {
     name: "passer",
     sleep: |names, segment| names.gate.reach(segment).wait(),
-    has_come: |objects| objects.gate.is_set(),
+    has_come: |World { objects, .. }| objects.gate.is_set(),
     bring: |objects| objects.gate.set(),
 };
 
@@ -100,7 +110,7 @@ pub(crate) const PASSER: Sleeper = Sleeper {
 pub(crate) const PARTY: Sleeper = Sleeper {
     name: "party",
     sleep: |names, segment| _ = names.barrier.reach(segment).wait(),
-    has_come: |objects| objects.barrier.is_broken(),
+    has_come: |World { objects, .. }| objects.barrier.is_broken(),
     bring: |objects| objects.barrier.abort(),
 };
 
@@ -120,13 +130,27 @@ pub(crate) const LOCKER: Sleeper = Sleeper {
             guard.mark_consistent();
         }
     },
-    has_come: |objects| match objects.mutex.try_lock() {
-        Ok(mut guard) => {
+    has_come: is_let_go,
+    bring: |_| (),
+};
+
+/// Waits for a share of the read-write lock.
+pub(crate) const READER: Sleeper = Sleeper {
+    name: "reader",
+    sleep: |names, segment| drop(names.rwlock.reach(segment).read()),
+    has_come: is_let_go,
+    bring: |_| (),
+};
+
+/// Waits for the read-write lock as a whole.
+pub(crate) const WRITER: Sleeper = Sleeper {
+    name: "writer",
+    sleep: |names, segment| {
+        if let Ok(mut guard) = names.rwlock.reach(segment).write() {
             guard.mark_consistent();
-            true
         }
-        Err(error) => error == LockError::Poisoned,
     },
+    has_come: is_let_go,
     bring: |_| (),
 };
 
@@ -139,7 +163,7 @@ pub(crate) struct Asleep {
 }
 
 /// Once it is woken, a sleeper is back within this time.
-const AWAKE: Duration = Duration::from_secs(1);
+const AWAKE: Duration = Duration::from_secs(4);
 
 impl Asleep {
     /// Starts it, and waits until it sleeps.
@@ -147,6 +171,7 @@ impl Asleep {
         let before = testing::sleepers(&world.segment);
         let (end, held) = pipe().expect("a pipe");
         let process = Running::start(move || {
+            testing::trust();
             let segment = testing::join(&world.segment).expect("a free slot");
             (sleeper.sleep)(&world.names, &segment);
             drop((segment, held));
@@ -166,7 +191,7 @@ impl Asleep {
 
     /// Whether it sleeps on although what it sleeps for has come.
     pub(crate) fn sleeps_on(&self, world: &World) -> bool {
-        (self.sleeper.has_come)(&world.objects) && !self.ends_within(AWAKE)
+        (self.sleeper.has_come)(world) && !self.ends_within(AWAKE)
     }
 
     /// Brings about what it sleeps for; whether it sleeps on all the same.

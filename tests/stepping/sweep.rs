@@ -15,18 +15,18 @@ use multiproc_ipc::testing::{self, Bench, Snapshot, audit};
 use crate::ledger::{Deeds, Ledger};
 use crate::peers::{self, Amount};
 use crate::report::{Count, Report};
-use crate::scripts::{Relief, Script};
+use crate::scripts::{Meanwhile, Script};
 use crate::sleeper::{Asleep, Sleeper};
 use crate::tracee::{Stop, Tracee, mark};
 use crate::verdict::{Bounds, Verdict, examine};
 use crate::world::{CONTROLLER, UNDERSTUDY, VICTIMS, World};
 
 /// Once it goes on, a victim that was stopped ends within this time.
-const TO_THE_END: Duration = Duration::from_secs(2);
+const TO_THE_END: Duration = Duration::from_secs(8);
 
 /// What of the victim's deeds may be seen in one state and not in the next: what is under a lock
 /// is not known while its owner is dead.
-const MAY_FALL: [&str; 1] = ["changed"];
+const MAY_FALL: [&str; 2] = ["changed", "written"];
 
 /// How long a victim waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ static LONG: AtomicBool = AtomicBool::new(false);
 
 /// How long the victim that is being started waits.
 pub(crate) fn patience() -> Duration {
-    if LONG.load(Relaxed) { Duration::from_secs(5) } else { Duration::from_millis(2) }
+    if LONG.load(Relaxed) { Duration::from_secs(12) } else { Duration::from_millis(2) }
 }
 
 /// Which states are looked at more closely than by one recovery.
@@ -78,33 +78,44 @@ pub(crate) fn sweep(script: &Script, plan: Plan, report: &mut Report) {
         Some(only) => state == only,
         None => state % stride == treatment % stride || state + 1 == states.len(),
     };
-    for (state, snapshot) in states.iter().enumerate() {
+    for (state, found) in states.iter().enumerate() {
+        let last = state + 1 == states.len();
         if chosen(0, state) {
-            sweep.crash_recovery(state, snapshot);
+            sweep.crash_recovery(state, &found.snapshot);
         }
         if chosen(1, state) {
             sweep.kill(state);
         }
         if chosen(2, state) {
-            sweep.stall(state, Amount::Little, Fate::GoesOn);
+            sweep.stall(state, 0, Amount::Little, Fate::GoesOn);
         }
-        if chosen(3, state) {
-            sweep.stall(state, Amount::Laps, Fate::GoesOn);
+        // Cheap, and worth more than the others: what the victim has looked at is no longer so when
+        // it acts.
+        if chosen(3, state) || plan.only.is_none() && state % stride.div_ceil(2) == 0 {
+            let after = if last { 0 } else { found.lasts - 1 };
+            sweep.stall(state, after, Amount::Laps, Fate::GoesOn);
         }
         if chosen(4, state) {
-            sweep.stall(state, Amount::Laps, Fate::Dies);
+            sweep.stall(state, 0, Amount::Laps, Fate::Dies);
         }
         if chosen(5, state)
             && let Some(sleeper) = script.sleeper
         {
-            sweep.wake(state, state + 1 == states.len(), sleeper);
+            sweep.wake(state, last, sleeper);
         }
     }
-    if let (Some(sleeper), Some(relief)) = (script.sleeper, script.relief)
+    if let (Some(sleeper), Some(meanwhile)) = (script.sleeper, script.meanwhile)
         && plan.only.unwrap_or(0) == 0
     {
-        sweep.swallow(sleeper, relief);
+        sweep.swallow(sleeper, meanwhile);
     }
+}
+
+/// One of the states that an operation goes through.
+struct State {
+    snapshot: Snapshot,
+    /// How many instructions of the victim it lasts; the last of them changes it.
+    lasts: u64,
 }
 
 /// What becomes of a stopped victim.
@@ -222,7 +233,7 @@ impl Sweep<'_> {
     // One after the other: every state ----------------------------------------------------------
 
     /// Steps through the whole operation and recovers from each of its states, which are returned.
-    fn crash_states(&mut self) -> Vec<Snapshot> {
+    fn crash_states(&mut self) -> Vec<State> {
         self.report.begin(self.script.name, "step", 0);
         self.reset();
         let (mut tracee, outcome) = self.victim(Patience::Short);
@@ -232,9 +243,12 @@ impl Sweep<'_> {
         let mut before = Deeds::NOTHING;
         loop {
             self.recover(states.len(), &last, &mut before);
-            states.push(last.clone());
             self.report.begin(self.script.name, "step", states.len());
-            match self.step_to_change(&mut tracee, &mut last, &segment) {
+            let (snapshot, begun) = (last.clone(), self.report.counts.get(Count::Instructions));
+            let stop = self.step_to_change(&mut tracee, &mut last, &segment);
+            let lasts = self.report.counts.get(Count::Instructions) - begun;
+            states.push(State { snapshot, lasts });
+            match stop {
                 None => {}
                 Some(Stop::Marked) => break,
                 Some(other) => {
@@ -350,7 +364,7 @@ impl Sweep<'_> {
     }
 
     /// Wakes a victim that sleeps, and kills it before it has acted: what came is the sleeper's now.
-    fn swallow(&mut self, sleeper: &'static Sleeper, relief: Relief) {
+    fn swallow(&mut self, sleeper: &'static Sleeper, meanwhile: Meanwhile) {
         self.report.begin(self.script.name, "swallow", 0);
         self.reset();
         let (mut tracee, _) = self.victim(Patience::Long);
@@ -367,7 +381,7 @@ impl Sweep<'_> {
             std::thread::sleep(Duration::from_millis(1));
         }
         let asleep = Asleep::start(&self.world, sleeper);
-        relief(&mut self.world);
+        meanwhile(&mut self.world);
         let stop = tracee.wait();
         if stop != Stop::Stepped {
             self.report.violation(format!("the victim woke up to {stop:?}"));
@@ -393,11 +407,21 @@ impl Sweep<'_> {
         }
     }
 
-    /// Stops a victim in a state, has a peer do things meanwhile, and then lets it go on, or die.
-    fn stall(&mut self, state: usize, amount: Amount, fate: Fate) {
+    /// Stops a victim in a state, so many instructions after it began, has a peer do things
+    /// meanwhile, and then lets it go on, or die.
+    fn stall(&mut self, state: usize, after: u64, amount: Amount, fate: Fate) {
         self.report.begin(self.script.name, "stall", state);
         let patience = if fate == Fate::GoesOn { Patience::Long } else { Patience::Short };
         let Some((mut tracee, outcome)) = self.victim_at(state, patience) else { return };
+        for _ in 0..after {
+            if tracee.is_about_to_sleep() {
+                break;
+            }
+            self.report.count(Count::Instructions, 1);
+            if tracee.step() != Stop::Stepped {
+                return;
+            }
+        }
         let violations = peers::act(&mut self.world, self.script, amount);
         violations.into_iter().for_each(|violation| self.report.violation(violation));
         self.report.alive();
@@ -418,10 +442,11 @@ impl Sweep<'_> {
     fn go_on(&mut self, tracee: &mut Tracee) -> Stop {
         let start = Instant::now();
         let late = || start.elapsed() > TO_THE_END;
-        let relieved = self.script.relief.is_none_or(|relief| relief(&mut self.world));
+        let mut meanwhile = self.script.meanwhile.filter(|act| !act(&mut self.world));
         tracee.go_on();
-        if let Some(relief) = self.script.relief.filter(|_| !relieved) {
-            while !relief(&mut self.world) && !late() {}
+        while !late() {
+            let Some(act) = meanwhile else { break };
+            meanwhile = Some(act).filter(|act| !act(&mut self.world));
         }
         let stop = tracee.wait();
         if late() {

@@ -12,7 +12,7 @@ use std::marker::PhantomData;
 use multiproc_ipc::testing::{self, Snapshot};
 use multiproc_ipc::{
     Barrier, BoundedSemaphore, Counter, Error, Event, Handle, Inline, Mutex, OnceCell, Queue,
-    Receiver, RecvError, Segment, Semaphore, Slices, Tally, Value,
+    Receiver, RecvError, RwLock, Segment, Semaphore, Slices, Tally, Value,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -172,6 +172,7 @@ objects! {
     value: Value<[u64; 4]>,
     counter: Counter,
     tally: Tally<[u64; 2]>,
+    rwlock: RwLock<[u64; 2]>,
     numbers: Queue<[u64; 3], Inline>,
     slices: Queue<u32, Slices>,
     semaphore: Semaphore,
@@ -207,6 +208,7 @@ impl World {
             value: Value::new_in(&segment, [0; 4]).expect("room"),
             counter: Counter::new_in(&segment).expect("room"),
             tally: Tally::new_in(&segment).expect("room"),
+            rwlock: RwLock::new_in(&segment, [0; 2]).expect("room"),
             numbers: Queue::inline_builder(CAPACITY).build_in(&segment).expect("room"),
             slices: slices.build_in(&segment).expect("room"),
             semaphore: Semaphore::new_in(&segment, PERMITS).expect("room"),

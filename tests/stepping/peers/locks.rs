@@ -20,13 +20,26 @@ impl Peer<'_> {
             crate::scripts::bump(&mut guard);
         });
         self.world.ledger.others.changed += self.changed(Lock::Mutex, held, changed);
+        let rwlock = self.world.objects.rwlock.clone();
+        let read = rwlock.read_timeout(SOME_TIME).map(|guard| {
+            let (data, died) = (*guard, guard.owner_died());
+            self.expect(died || data[0] == data[1], || format!("half changed data {data:?}"));
+        });
+        self.changed(Lock::RwLock, held, read);
+        let written = rwlock.write_timeout(SOME_TIME).map(|mut guard| {
+            guard.mark_consistent();
+            crate::scripts::bump(&mut guard);
+        });
+        self.world.ledger.others.written += self.changed(Lock::RwLock, held, written);
     }
 
-    /// Judges an attempt to change the data under a lock; returns how often it was changed.
+    /// Judges an attempt to take a lock; returns how often it succeeded.
     fn changed(&mut self, lock: Lock, held: bool, changed: Result<(), LockError>) -> i64 {
         match changed {
             Ok(()) => return 1,
             Err(LockError::Held) => {
+                let ours = self.world.ledger.held.is_some_and(|(held, _)| held == lock);
+                let held = held || ours;
                 self.expect(held, || format!("nobody holds the {lock:?}, which is held"));
             }
             Err(LockError::Poisoned) => {

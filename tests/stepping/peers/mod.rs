@@ -24,7 +24,7 @@ pub(crate) enum Amount {
 }
 
 /// No operation of a peer may take longer, whoever is stopped where.
-const LONGEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(4);
 
 /// Does everything that a peer can do without waiting for who is stopped.
 pub(crate) fn act(world: &mut World, script: &Script, amount: Amount) -> Vec<String> {

@@ -19,10 +19,10 @@ pub(crate) const SCRIPTS: &[Script] = &[
     Script::new("event/wait", |world| assert!(set_event(world)), |world| wait(world, event)),
     Script::new("event/waiting", nothing, |world| wait(world, event))
         .sleeper(&WATCHER)
-        .relief(set_event),
+        .meanwhile(set_event),
     Script::new("gate/set", nothing, |world| set(world, gate, OPENS)).most(OPENS).sleeper(&PASSER),
     Script::new("gate/wait", |world| assert!(open(world)), pass).most(PASSES),
-    Script::new("gate/waiting", nothing, pass).most(PASSES).sleeper(&PASSER).relief(open),
+    Script::new("gate/waiting", nothing, pass).most(PASSES).sleeper(&PASSER).meanwhile(open),
 ];
 
 fn event(world: &World, segment: &multiproc_ipc::Segment) -> Event {

@@ -4,38 +4,38 @@ use multiproc_ipc::{Segment, testing};
 
 use super::{Operation, Script, after_death_of, done, join, nothing, unnoticed_death_of};
 use crate::ledger::{Deeds, Sender};
-use crate::sleeper::{READER, WRITER};
+use crate::sleeper::{PUTTER, TAKER};
 use crate::streams::{Stream, Which, number};
 use crate::sweep::patience;
 use crate::world::{CAPACITY, World};
 
-const WRITES: Deeds = Deeds { written: 1, ..Deeds::NOTHING };
-const READS: Deeds = Deeds { read: 1, ..Deeds::NOTHING };
+const WRITES: Deeds = Deeds { put_in: 1, ..Deeds::NOTHING };
+const READS: Deeds = Deeds { got: 1, ..Deeds::NOTHING };
 const SHUTS: Deeds = Deeds { shut: 1, ..Deeds::NOTHING };
 
 pub(crate) const SCRIPTS: &[Script] = &[
-    Script::new("inline/send-empty", nothing, send).most(WRITES).sleeper(&READER),
+    Script::new("inline/send-empty", nothing, send).most(WRITES).sleeper(&TAKER),
     Script::new("inline/send-full", |world| fill(world, CAPACITY), send).most(WRITES),
     Script::new("inline/send-later-lap", |world| laps(world, 2, 1), send).most(WRITES),
     Script::new("inline/send-batch", |world| laps(world, 1, 0), send_batch)
-        .most(Deeds { written: 2, ..Deeds::NOTHING })
-        .sleeper(&READER),
-    Script::new("inline/send-behind-dead", before_skip, send).most(WRITES).sleeper(&READER),
+        .most(Deeds { put_in: 2, ..Deeds::NOTHING })
+        .sleeper(&TAKER),
+    Script::new("inline/send-behind-dead", before_skip, send).most(WRITES).sleeper(&TAKER),
     Script::new("inline/send-over-skip", before_full_of_skip, send).most(WRITES),
     Script::new("inline/send-waiting", |world| fill(world, CAPACITY), send_waiting).most(WRITES),
     Script::new("inline/recv-one", |world| fill(world, 1), recv).most(READS),
     Script::new("inline/recv-full", |world| laps(world, 1, CAPACITY), recv)
         .most(READS)
-        .sleeper(&WRITER),
+        .sleeper(&PUTTER),
     Script::new("inline/recv-empty", nothing, recv).most(READS),
     Script::new("inline/recv-batch", |world| laps(world, 2, CAPACITY), recv_batch)
-        .most(Deeds { read: 2, ..Deeds::NOTHING })
-        .sleeper(&WRITER),
+        .most(Deeds { got: 2, ..Deeds::NOTHING })
+        .sleeper(&PUTTER),
     Script::new("inline/recv-over-skip", before_skip_and_message, recv).most(READS),
     Script::new("inline/recv-behind-dead", before_dead_writer, recv).most(READS),
-    Script::new("inline/recv-waiting", nothing, recv_waiting).most(READS).sleeper(&READER),
+    Script::new("inline/recv-waiting", nothing, recv_waiting).most(READS).sleeper(&TAKER),
     Script::new("inline/close", |world| fill(world, 1), close).most(SHUTS),
-    Script::new("inline/close-empty", nothing, close).most(SHUTS).sleeper(&READER),
+    Script::new("inline/close-empty", nothing, close).most(SHUTS).sleeper(&TAKER),
 ];
 
 fn fill(world: &mut World, count: usize) {
@@ -79,8 +79,8 @@ fn send(world: &World) -> Operation {
     let segment = join(world);
     let queue = world.names.numbers.reach(&segment);
     Box::new(move || {
-        let written = queue.put((Sender::Victim, 0)).is_ok().into();
-        done(Deeds { written, ..Deeds::NOTHING }, (queue, segment))
+        let put_in = queue.put((Sender::Victim, 0)).is_ok().into();
+        done(Deeds { put_in, ..Deeds::NOTHING }, (queue, segment))
     })
 }
 
@@ -89,8 +89,8 @@ fn send_batch(world: &World) -> Operation {
     let queue = world.names.numbers.reach(&segment);
     Box::new(move || {
         let sent = queue.try_send_batch([0, 1].map(|it| number((Sender::Victim, it))));
-        let written = sent.map_or_else(|error| error.sent, |()| 2) as i64;
-        done(Deeds { written, ..Deeds::NOTHING }, (queue, segment))
+        let put_in = sent.map_or_else(|error| error.sent, |()| 2) as i64;
+        done(Deeds { put_in, ..Deeds::NOTHING }, (queue, segment))
     })
 }
 
@@ -100,8 +100,8 @@ fn send_waiting(world: &World) -> Operation {
     let queue = world.names.numbers.reach(&segment);
     Box::new(move || {
         let message = number((Sender::Victim, 0));
-        let written = queue.send_timeout(message, patience()).is_ok().into();
-        done(Deeds { written, ..Deeds::NOTHING }, (queue, segment))
+        let put_in = queue.send_timeout(message, patience()).is_ok().into();
+        done(Deeds { put_in, ..Deeds::NOTHING }, (queue, segment))
     })
 }
 
@@ -109,8 +109,8 @@ fn recv(world: &World) -> Operation {
     let segment = join(world);
     let queue = world.names.numbers.reach(&segment);
     Box::new(move || {
-        let read = queue.take().expect("a whole message").is_some().into();
-        done(Deeds { read, ..Deeds::NOTHING }, (queue, segment))
+        let got = queue.take().expect("a whole message").is_some().into();
+        done(Deeds { got, ..Deeds::NOTHING }, (queue, segment))
     })
 }
 
@@ -119,8 +119,8 @@ fn recv_batch(world: &World) -> Operation {
     let queue = world.names.numbers.reach(&segment);
     let mut received = Vec::with_capacity(2);
     Box::new(move || {
-        let read = queue.try_recv_batch(&mut received, 2).unwrap_or(0) as i64;
-        done(Deeds { read, ..Deeds::NOTHING }, (queue, segment))
+        let got = queue.try_recv_batch(&mut received, 2).unwrap_or(0) as i64;
+        done(Deeds { got, ..Deeds::NOTHING }, (queue, segment))
     })
 }
 
@@ -128,8 +128,8 @@ fn recv_waiting(world: &World) -> Operation {
     let segment = join(world);
     let queue = world.names.numbers.reach(&segment);
     Box::new(move || {
-        let read = queue.recv_timeout(patience()).is_ok().into();
-        done(Deeds { read, ..Deeds::NOTHING }, (queue, segment))
+        let got = queue.recv_timeout(patience()).is_ok().into();
+        done(Deeds { got, ..Deeds::NOTHING }, (queue, segment))
     })
 }
 

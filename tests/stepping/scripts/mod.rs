@@ -19,6 +19,7 @@ mod lease;
 mod mutex;
 mod once;
 mod queue;
+mod rwlock;
 mod semaphore;
 mod slices;
 mod slots;
@@ -50,14 +51,14 @@ pub(crate) struct Script {
     pub(crate) sleeper: Option<&'static Sleeper>,
     /// Whether they come only once the victim stands in the state in which it is to die.
     pub(crate) late: bool,
-    /// What a peer does for a victim that waits.
-    pub(crate) relief: Option<Relief>,
+    /// What a peer does besides, while the victim is stopped, or asleep.
+    pub(crate) meanwhile: Option<Meanwhile>,
     /// What the controller does once the victim has ended.
     pub(crate) after: fn(&World),
 }
 
-/// Brings about what the victim waits for; false if that cannot be done while it is stopped.
-pub(crate) type Relief = fn(&mut World) -> bool;
+/// What a peer does; false if that is impossible as long as the victim is stopped.
+pub(crate) type Meanwhile = fn(&mut World) -> bool;
 
 /// What is observed.
 pub(crate) type Operation = Box<dyn FnOnce() -> Done>;
@@ -88,7 +89,7 @@ impl Script {
             leases: 0,
             sleeper: None,
             late: false,
-            relief: None,
+            meanwhile: None,
             after: |_| (),
         }
     }
@@ -126,8 +127,8 @@ impl Script {
         Script { sleeper: Some(sleeper), late: true, ..self }
     }
 
-    const fn relief(self, relief: Relief) -> Script {
-        Script { relief: Some(relief), ..self }
+    const fn meanwhile(self, meanwhile: Meanwhile) -> Script {
+        Script { meanwhile: Some(meanwhile), ..self }
     }
 
     const fn after(self, after: fn(&World)) -> Script {
@@ -157,6 +158,7 @@ pub(crate) fn all() -> Vec<Script> {
         lease::SCRIPTS,
         values::SCRIPTS,
         tally::SCRIPTS,
+        rwlock::SCRIPTS,
     ]
     .concat()
 }

@@ -14,6 +14,7 @@ const CHANGES: Deeds = Deeds { changed: 1, ..Deeds::NOTHING };
 
 pub(crate) const SCRIPTS: &[Script] = &[
     Script::new("mutex/change", nothing, change).most(CHANGES).late(&LOCKER),
+    Script::new("mutex/let-go", nothing, let_go).most(CHANGES).sleeper(&LOCKER),
     Script::new("mutex/hold", nothing, hold).most(CHANGES).late(&LOCKER),
     Script::new("mutex/mark-consistent", before_death, mark_consistent).most(CHANGES),
     Script::new("mutex/wait-for-dead", before_waiting, wait_for_dead).most(CHANGES),
@@ -52,10 +53,10 @@ fn wait_for_dead(world: &World) -> Operation {
 }
 
 /// Changes both halves of the data, one after the other.
-pub(crate) fn bump(guard: &mut MutexGuard<'_, [u64; 2]>) {
-    guard[0] += 1;
-    std::hint::black_box(&mut **guard);
-    guard[1] += 1;
+pub(crate) fn bump(data: &mut [u64; 2]) {
+    data[0] += 1;
+    std::hint::black_box(&mut *data);
+    data[1] += 1;
 }
 
 /// Takes the lock, if nobody else holds it, and works under it.
@@ -70,6 +71,19 @@ fn locking(world: &World, work: fn(MutexGuard<'_, [u64; 2]>)) -> Operation {
 
 fn change(world: &World) -> Operation {
     locking(world, |mut guard| bump(&mut guard))
+}
+
+/// Has the lock from the start.
+fn let_go(world: &World) -> Operation {
+    let segment = join(world);
+    // Leaked, so that the guard may be held beyond this scope.
+    let mutex = Box::leak(Box::new(world.names.mutex.reach(&segment)));
+    let mut guard = mutex.try_lock().expect("nobody is in the way");
+    Box::new(move || {
+        bump(&mut guard);
+        drop(guard);
+        done(CHANGES, segment)
+    })
 }
 
 fn hold(world: &World) -> Operation {

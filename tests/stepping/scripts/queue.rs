@@ -25,7 +25,7 @@ pub(crate) const SCRIPTS: &[Script] = &[
     Script::new("queue/send-waiting", |world| fill(world, CAPACITY), send_waiting)
         .most(SENDS)
         .sleeper(&SENDER)
-        .relief(|world| world.receive() == Ok(true)),
+        .meanwhile(|world| world.receive() == Ok(true)),
     Script::new("queue/recv-one", |world| fill(world, 1), recv).most(TAKES),
     Script::new("queue/recv-full", |world| laps(world, 1, CAPACITY), recv)
         .most(TAKES)
@@ -38,7 +38,7 @@ pub(crate) const SCRIPTS: &[Script] = &[
     Script::new("queue/recv-waiting", nothing, recv_waiting)
         .most(TAKES)
         .sleeper(&RECEIVER)
-        .relief(|world| world.send_next(Sender::Peer)),
+        .meanwhile(|world| world.send_next(Sender::Peer)),
     Script::new("queue/close", |world| fill(world, 1), close)
         .most(Deeds { closed: 1, ..Deeds::NOTHING }),
     Script::new("queue/close-empty", nothing, close)

@@ -18,7 +18,7 @@ pub(crate) const SCRIPTS: &[Script] = &[
     Script::new("semaphore/acquire-waiting", lower, acquire_waiting)
         .most(LOWERS)
         .sleeper(&ACQUIRER)
-        .relief(raise),
+        .meanwhile(raise),
     Script::new("semaphore/permit", nothing, permit),
     Script::new("semaphore/permit-of-the-dead", before_death, permit),
     Script::new("semaphore/permit-last", nothing, permit_last).late(&PERMITTED),

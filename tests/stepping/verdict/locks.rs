@@ -15,6 +15,7 @@ const LONGEST: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lock {
     Mutex,
+    RwLock,
 }
 
 /// What a lock was found with: the data, and whether an owner is said to have died.
@@ -22,47 +23,74 @@ type Found = Result<([u64; 2], bool), LockError>;
 
 impl Verdict {
     pub(super) fn locks(&mut self, objects: &Objects, ledger: &Ledger, bounds: &Bounds) {
-        let found = objects.mutex.lock_timeout(LONGEST).map(|mut guard| {
-            let died = guard.owner_died();
-            guard.mark_consistent();
-            (*guard, died)
+        self.seen.changed = self.lock(
+            Lock::Mutex,
+            ledger,
+            bounds,
+            |it| it.changed,
+            |patience| {
+                let mut guard = objects.mutex.lock_timeout(patience)?;
+                let died = guard.owner_died();
+                guard.mark_consistent();
+                Ok((*guard, died))
+            },
+        );
+        if let Some((Lock::RwLock, Some(then))) = ledger.held {
+            let now = objects.rwlock.try_read().map(|guard| *guard);
+            self.expect(now == Ok(then), || format!("{then:?} was read, and is {now:?}"));
+        }
+        let to_reader = objects.rwlock.try_read().map(|guard| guard.owner_died());
+        let mut to_writer = to_reader;
+        self.seen.written = self.lock(
+            Lock::RwLock,
+            ledger,
+            bounds,
+            |it| it.written,
+            |patience| {
+                let mut guard = objects.rwlock.write_timeout(patience)?;
+                let died = guard.owner_died();
+                to_writer = Ok(died);
+                guard.mark_consistent();
+                Ok((*guard, died))
+            },
+        );
+        self.expect(to_reader == to_writer, || {
+            format!("of a death, a reader is told {to_reader:?}, a writer {to_writer:?}")
         });
-        let changed = self.lock(Lock::Mutex, found, bounds, ledger, |deeds| deeds.changed);
-        self.seen.changed = changed;
     }
 
-    /// Judges how a lock was found; returns how often the victim is seen to have changed its data.
+    /// Takes a lock and judges how it was found; returns how often the victim is seen to have changed
+    /// its data.
     fn lock(
         &mut self,
         lock: Lock,
-        found: Found,
-        bounds: &Bounds,
         ledger: &Ledger,
+        bounds: &Bounds,
         changes: fn(Deeds) -> i64,
+        take: impl FnOnce(Duration) -> Found,
     ) -> i64 {
         let least = changes(bounds.least);
-        match found {
+        let held = ledger.held.is_some_and(|(held, _)| held == lock);
+        match take(if held { Duration::ZERO } else { LONGEST }) {
+            Ok(_) if held => self.violations.push(format!("the {lock:?} was taken from its owner")),
             Ok((data, true)) => {
                 let may = bounds.bereft == Some(lock) || least < changes(bounds.most);
                 self.expect(may, || format!("an owner of the {lock:?} is said to have died"));
                 self.expect(data[0].abs_diff(data[1]) <= 1, || format!("{lock:?}: data {data:?}"));
-                // Not known; whatever it is allowed to be.
-                least
             }
             Ok((data, false)) => {
                 let whole = data[0] == data[1];
                 self.expect(whole, || format!("{lock:?}: half changed data {data:?}"));
-                data[0] as i64 - changes(ledger.others)
+                return data[0] as i64 - changes(ledger.others);
             }
+            Err(LockError::Held) if held => {}
             Err(LockError::Poisoned) => {
                 let may = bounds.poisons == Some(lock);
                 self.expect(may, || format!("the {lock:?} is poisoned"));
-                least
             }
-            Err(error) => {
-                self.violations.push(format!("the {lock:?}: {error}"));
-                least
-            }
+            Err(error) => self.violations.push(format!("the {lock:?}: {error}")),
         }
+        // Not known; whatever it is allowed to be.
+        least
     }
 }

@@ -57,7 +57,7 @@ impl Verdict {
     pub(super) fn streams(&mut self, objects: &Objects, ledger: &Ledger) {
         let numbers = Which::Numbers.of(objects);
         self.seen.shut = numbers.is_closed().into();
-        (self.seen.written, self.seen.read) = self.stream(numbers, &ledger.numbers);
+        (self.seen.put_in, self.seen.got) = self.stream(numbers, &ledger.numbers);
         let slices = Which::Slices.of(objects);
         (self.seen.lent, self.seen.returned) = self.stream(slices, &ledger.slices);
         self.bytes(objects);
