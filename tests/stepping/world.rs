@@ -10,7 +10,7 @@
 use std::marker::PhantomData;
 
 use multiproc_ipc::testing::{self, Snapshot};
-use multiproc_ipc::{Counter, Mutex, Queue, RwLock, Segment, Tally, Value};
+use multiproc_ipc::{Counter, Mutex, Queue, ReentrantMutex, RwLock, Segment, Tally, Value};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -129,6 +129,7 @@ objects! {
     counter: Counter,
     tally: Tally<[u64; 2]>,
     rwlock: RwLock<[u64; 2]>,
+    reentrant: ReentrantMutex<[u64; 2]>,
 }
 
 /// The segment that the scripts play in, as the controller has it.
@@ -156,6 +157,7 @@ impl World {
             counter: Counter::new_in(&segment).expect("room"),
             tally: Tally::new_in(&segment).expect("room"),
             rwlock: RwLock::new_in(&segment, [0; 2]).expect("room"),
+            reentrant: ReentrantMutex::new_in(&segment, [0; 2]).expect("room"),
         };
         let names = objects.names(&segment);
         let ledger = Ledger::default();

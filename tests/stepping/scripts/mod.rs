@@ -14,6 +14,7 @@ mod catalog;
 mod lease;
 mod mutex;
 mod queue;
+mod reentrant;
 mod rwlock;
 mod slots;
 mod tally;
@@ -145,6 +146,7 @@ pub(crate) fn all() -> Vec<Script> {
         values::SCRIPTS,
         tally::SCRIPTS,
         rwlock::SCRIPTS,
+        reentrant::SCRIPTS,
     ]
     .concat()
 }

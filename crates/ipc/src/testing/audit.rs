@@ -2,8 +2,8 @@
 //!
 //! Written against the words in memory, not with the functions that maintain them.
 
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use super::{EVENT_WAITERS, event_counts, live, locks, word};
 use crate::queue::block::{NEUTRAL, Role};
@@ -25,6 +25,7 @@ pub fn audit(segment: &Segment, living: &[u32]) -> Vec<String> {
         match kind {
             Kind::Queue => audit.queue(id, &entry),
             Kind::Counter | Kind::Tally => audit.sum(id, &entry),
+            Kind::ReentrantMutex => audit.reentrant(id, &entry),
             _ => {}
         }
     }
@@ -210,6 +211,15 @@ impl Audit<'_> {
         if let Some(slot) = Slot::from_tag(selector as u16) {
             let slot = slot.index();
             self.found(format!("sum {} still names slot {slot} as being folded", id.index));
+        }
+    }
+
+    /// A lock that nobody has is no thread's.
+    fn reentrant(&mut self, id: ObjectId, entry: &Entry) {
+        let lock: &RawMutex = self.segment.raw(entry.offset);
+        let thread = self.segment.raw::<AtomicU32>(entry.offset + 4).load(SeqCst);
+        if lock.state().0.is_none() && thread != 0 {
+            self.found(format!("reentrant mutex {} is free, and thread {thread}'s", id.index));
         }
     }
 
