@@ -55,6 +55,8 @@ deeds! {
     changed,
     /// How often the data of the read-write lock was changed.
     written,
+    /// How often the data under the reentrant mutex was changed.
+    nested,
     /// Whether the queue was closed.
     closed,
     /// Numbers sent, numbers received, and whether their queue was closed.

@@ -140,6 +140,11 @@ fn rwlock_survives_every_instruction() {
 }
 
 #[test]
+fn reentrant_survives_every_instruction() {
+    group("reentrant");
+}
+
+#[test]
 #[ignore = "takes minutes"]
 fn whole() {
     let counts = launch::play(|_| true, None, LONGEST_WHOLE);

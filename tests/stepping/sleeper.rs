@@ -154,6 +154,18 @@ pub(crate) const WRITER: Sleeper = Sleeper {
     bring: |_| (),
 };
 
+/// Waits for the reentrant mutex.
+pub(crate) const NESTER: Sleeper = Sleeper {
+    name: "nester",
+    sleep: |names, segment| {
+        if let Ok(guard) = names.reentrant.reach(segment).lock() {
+            guard.mark_consistent();
+        }
+    },
+    has_come: is_let_go,
+    bring: |_| (),
+};
+
 /// A process that is asleep in the world. Killed when it is dropped.
 pub(crate) struct Asleep {
     sleeper: &'static Sleeper,

@@ -26,7 +26,7 @@ const TO_THE_END: Duration = Duration::from_secs(8);
 
 /// What of the victim's deeds may be seen in one state and not in the next: what is under a lock
 /// is not known while its owner is dead.
-const MAY_FALL: [&str; 2] = ["changed", "written"];
+const MAY_FALL: [&str; 3] = ["changed", "written", "nested"];
 
 /// How long a victim waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use std::marker::PhantomData;
 use multiproc_ipc::testing::{self, Snapshot};
 use multiproc_ipc::{
     Barrier, BoundedSemaphore, Counter, Error, Event, Handle, Inline, Mutex, OnceCell, Queue,
-    Receiver, RecvError, RwLock, Segment, Semaphore, Slices, Tally, Value,
+    Receiver, RecvError, ReentrantMutex, RwLock, Segment, Semaphore, Slices, Tally, Value,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -173,6 +173,7 @@ objects! {
     counter: Counter,
     tally: Tally<[u64; 2]>,
     rwlock: RwLock<[u64; 2]>,
+    reentrant: ReentrantMutex<[u64; 2]>,
     numbers: Queue<[u64; 3], Inline>,
     slices: Queue<u32, Slices>,
     semaphore: Semaphore,
@@ -209,6 +210,7 @@ impl World {
             counter: Counter::new_in(&segment).expect("room"),
             tally: Tally::new_in(&segment).expect("room"),
             rwlock: RwLock::new_in(&segment, [0; 2]).expect("room"),
+            reentrant: ReentrantMutex::new_in(&segment, [0; 2]).expect("room"),
             numbers: Queue::inline_builder(CAPACITY).build_in(&segment).expect("room"),
             slices: slices.build_in(&segment).expect("room"),
             semaphore: Semaphore::new_in(&segment, PERMITS).expect("room"),

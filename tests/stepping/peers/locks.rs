@@ -31,6 +31,14 @@ impl Peer<'_> {
             crate::scripts::bump(&mut guard);
         });
         self.world.ledger.others.written += self.changed(Lock::RwLock, held, written);
+        let reentrant = self.world.objects.reentrant.clone();
+        let nested = reentrant.lock_timeout(SOME_TIME).map(|guard| {
+            guard.mark_consistent();
+            let (once, twice) = (guard.depth(), reentrant.try_lock().map(|again| again.depth()));
+            self.expect(twice == Ok(once + 1), || format!("{once} deep, then {twice:?}"));
+            guard.set(guard.get().map(|part| part + 1));
+        });
+        self.world.ledger.others.nested += self.changed(Lock::Reentrant, held, nested);
     }
 
     /// Judges an attempt to take a lock; returns how often it succeeded.

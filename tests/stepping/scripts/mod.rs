@@ -19,6 +19,7 @@ mod lease;
 mod mutex;
 mod once;
 mod queue;
+mod reentrant;
 mod rwlock;
 mod semaphore;
 mod slices;
@@ -159,6 +160,7 @@ pub(crate) fn all() -> Vec<Script> {
         values::SCRIPTS,
         tally::SCRIPTS,
         rwlock::SCRIPTS,
+        reentrant::SCRIPTS,
     ]
     .concat()
 }

@@ -16,6 +16,7 @@ const LONGEST: Duration = Duration::from_secs(2);
 pub(crate) enum Lock {
     Mutex,
     RwLock,
+    Reentrant,
 }
 
 /// What a lock was found with: the data, and whether an owner is said to have died.
@@ -57,6 +58,18 @@ impl Verdict {
         self.expect(to_reader == to_writer, || {
             format!("of a death, a reader is told {to_reader:?}, a writer {to_writer:?}")
         });
+        self.seen.nested = self.lock(
+            Lock::Reentrant,
+            ledger,
+            bounds,
+            |it| it.nested,
+            |patience| {
+                let guard = objects.reentrant.lock_timeout(patience)?;
+                let died = guard.owner_died();
+                guard.mark_consistent();
+                Ok((guard.get(), died))
+            },
+        );
     }
 
     /// Takes a lock and judges how it was found; returns how often the victim is seen to have changed

@@ -29,6 +29,7 @@ pub fn audit(segment: &Segment, living: &[u32]) -> Vec<String> {
             Kind::InlineQueue => audit.inline_queue(id, &entry),
             Kind::BoundedSemaphore => audit.permits(id, &entry),
             Kind::Counter | Kind::Tally => audit.sum(id, &entry),
+            Kind::ReentrantMutex => audit.reentrant(id, &entry),
             _ => {}
         }
     }
@@ -249,6 +250,15 @@ impl Audit<'_> {
         if let Some(slot) = Slot::from_tag(selector as u16) {
             let slot = slot.index();
             self.found(format!("sum {} still names slot {slot} as being folded", id.index));
+        }
+    }
+
+    /// A lock that nobody has is no thread's.
+    fn reentrant(&mut self, id: ObjectId, entry: &Entry) {
+        let lock: &RawMutex = self.segment.raw(entry.offset);
+        let thread = self.segment.raw::<AtomicU32>(entry.offset + 4).load(SeqCst);
+        if lock.state().0.is_none() && thread != 0 {
+            self.found(format!("reentrant mutex {} is free, and thread {thread}'s", id.index));
         }
     }
 
