@@ -88,6 +88,11 @@ fn tally_survives_every_instruction() {
 }
 
 #[test]
+fn map_survives_every_instruction() {
+    group("map");
+}
+
+#[test]
 #[ignore = "takes minutes"]
 fn whole() {
     let counts = launch::play(|_| true, None, LONGEST_WHOLE);

@@ -77,7 +77,7 @@ pub(crate) fn sweep(script: &Script, plan: Plan, report: &mut Report) {
         if chosen(2, state) {
             sweep.stall(state, Amount::Little, Fate::GoesOn);
         }
-        if chosen(3, state) {
+        if chosen(3, state) || script.look.is_some() {
             sweep.stall(state, Amount::Laps, Fate::GoesOn);
         }
         if chosen(4, state) {
@@ -159,21 +159,28 @@ impl Sweep<'_> {
         (tracee, Outcome(from))
     }
 
-    /// Steps `tracee` until `segment` has changed or the operation has ended.
+    /// Steps `tracee` until `segment` has changed, or `look` instructions have passed, or the
+    /// operation has ended.
     fn step_to_change(
         &mut self,
         tracee: &mut Tracee,
         last: &mut Snapshot,
         segment: &multiproc_ipc::Segment,
+        look: Option<usize>,
     ) -> Option<Stop> {
+        let mut passed = 0;
         loop {
             let stop = tracee.step();
             self.report.count(Count::Instructions, 1);
+            passed += 1;
             if last.renew(segment) {
                 return None;
             }
             if stop != Stop::Stepped {
                 return Some(stop);
+            }
+            if look == Some(passed) {
+                return None;
             }
         }
     }
@@ -188,15 +195,17 @@ impl Sweep<'_> {
     /// Steps a victim to its `state`-th state; false if it ends, or sleeps, before.
     fn step_to(&mut self, tracee: &mut Tracee, state: usize) -> bool {
         let mut last = self.world.snapshot();
-        let mut now = 0;
+        let (mut now, mut passed) = (0, 0);
         while now < state {
             if STALLED.load(Relaxed) && tracee.is_about_to_sleep() {
                 return false;
             }
             let stop = tracee.step();
             self.report.count(Count::Instructions, 1);
-            if last.renew(&self.world.segment) {
+            passed += 1;
+            if last.renew(&self.world.segment) || self.script.look == Some(passed) {
                 now += 1;
+                passed = 0;
             } else if stop != Stop::Stepped {
                 return false;
             }
@@ -219,7 +228,7 @@ impl Sweep<'_> {
             self.recover(states.len(), &last, &mut before);
             states.push(last.clone());
             self.report.begin(self.script.name, "step", states.len());
-            match self.step_to_change(&mut tracee, &mut last, &segment) {
+            match self.step_to_change(&mut tracee, &mut last, &segment, self.script.look) {
                 None => {}
                 Some(Stop::Marked) => break,
                 Some(other) => {
@@ -270,7 +279,7 @@ impl Sweep<'_> {
         });
         let mut last = Snapshot::of(&shared);
         loop {
-            let stop = self.step_to_change(&mut tracee, &mut last, &shared);
+            let stop = self.step_to_change(&mut tracee, &mut last, &shared, None);
             if let Some(stop) = stop
                 && stop != Stop::Marked
             {

@@ -7,10 +7,11 @@
 //! | 2 | the victim |
 //! | 3 | whom the victim brings along |
 
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
 use multiproc_ipc::testing::{self, Snapshot};
-use multiproc_ipc::{Counter, Mutex, Queue, Segment, Tally, Value};
+use multiproc_ipc::{Counter, Map, Mutex, Queue, Segment, Tally, Value};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -138,6 +139,7 @@ objects! {
     value: Value<[u64; 4]>,
     counter: Counter,
     tally: Tally<[u64; 2]>,
+    map: Map<u32, Item>,
 }
 
 /// What somebody has done, as far as it can be seen afterwards.
@@ -155,14 +157,16 @@ pub(crate) struct Deeds {
     pub(crate) changed: i64,
     /// Whether the queue was closed.
     pub(crate) closed: i64,
+    /// How often entries of the map were added, changed or removed.
+    pub(crate) mapped: i64,
 }
 
 impl Deeds {
     pub(crate) const NOTHING: Deeds =
-        Deeds { sent: 0, taken: 0, added: 0, updated: 0, changed: 0, closed: 0 };
+        Deeds { sent: 0, taken: 0, added: 0, updated: 0, changed: 0, closed: 0, mapped: 0 };
 
-    pub(crate) fn fields(self) -> [(&'static str, i64); 6] {
-        let Deeds { sent, taken, added, updated, changed, closed } = self;
+    pub(crate) fn fields(self) -> [(&'static str, i64); 7] {
+        let Deeds { sent, taken, added, updated, changed, closed, mapped } = self;
         [
             ("sent", sent),
             ("taken", taken),
@@ -170,6 +174,7 @@ impl Deeds {
             ("updated", updated),
             ("changed", changed),
             ("closed", closed),
+            ("mapped", mapped),
         ]
     }
 
@@ -182,8 +187,10 @@ impl Deeds {
             .chunks_exact(8)
             .map(|chunk| i64::from_ne_bytes(chunk.try_into().expect("a chunk of 8")))
             .collect();
-        let [sent, taken, added, updated, changed, closed] = numbers[..] else { return None };
-        Some(Deeds { sent, taken, added, updated, changed, closed })
+        let [sent, taken, added, updated, changed, closed, mapped] = numbers[..] else {
+            return None;
+        };
+        Some(Deeds { sent, taken, added, updated, changed, closed, mapped })
     }
 }
 
@@ -195,6 +202,8 @@ pub(crate) struct Ledger {
     pub(crate) received: Vec<Id>,
     /// Numbers of the tasks that were ever sent.
     pub(crate) tasks: Vec<u32>,
+    /// The entries of the map, and what each counts.
+    pub(crate) entries: BTreeMap<u32, u64>,
     pub(crate) others: Deeds,
 }
 
@@ -222,6 +231,7 @@ impl World {
             value: Value::new_in(&segment, [0; 4]).expect("room"),
             counter: Counter::new_in(&segment).expect("room"),
             tally: Tally::new_in(&segment).expect("room"),
+            map: new_map(&segment),
         };
         let names = objects.names(&segment);
         let ledger = Ledger::default();
@@ -284,4 +294,64 @@ impl World {
 /// What the task `number` adds to the tally.
 pub(crate) fn contribution(number: u32) -> [u64; 2] {
     [1, 1000 + u64::from(number)]
+}
+
+/// Keys of the map. All but the first are at home in its last bucket, so that they are looked for
+/// round the end.
+pub(crate) const SHARED: u32 = 1;
+pub(crate) const OLD: u32 = 2;
+pub(crate) const NEW: u32 = 4;
+pub(crate) const OTHER: u32 = 6;
+
+/// What an entry of the map is.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Item {
+    /// Its key, and what it counts, several times.
+    pub(crate) parts: [u64; 4],
+    /// A counter that only this entry keeps alive.
+    pub(crate) counter: Option<Counter>,
+}
+
+impl Item {
+    pub(crate) fn new(key: u32, count: u64) -> Item {
+        Item { parts: [key.into(), count, count, count], counter: None }
+    }
+
+    pub(crate) fn with_handle(segment: &Segment, key: u32, count: u64) -> Item {
+        let counter = Counter::new_in(segment).expect("room for a counter");
+        counter.add(7);
+        Item { counter: Some(counter), ..Item::new(key, count) }
+    }
+
+    /// One more.
+    pub(crate) fn next(self) -> Item {
+        let [key, count, ..] = self.parts;
+        Item { parts: [key, count + 1, count + 1, count + 1], ..self }
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.parts[1]
+    }
+
+    /// Whether this is what somebody has stored under `key`.
+    pub(crate) fn is_whole(&self, key: u32) -> bool {
+        let [its_key, count, again, last] = self.parts;
+        its_key == u64::from(key)
+            && count == again
+            && count == last
+            && self.counter.as_ref().is_none_or(|counter| counter.get() == 7)
+    }
+}
+
+/// A map as the world's.
+pub(crate) fn new_map(segment: &Segment) -> Map<u32, Item> {
+    Map::builder(CAPACITY).key_bytes(8).value_bytes(40).build_in(segment).expect("room")
+}
+
+impl World {
+    /// Puts an entry into the map that counts 1, and notes it.
+    pub(crate) fn enter(&mut self, key: u32, item: Item) {
+        self.ledger.entries.insert(key, item.count());
+        self.objects.map.insert(&key, item).expect("room in the map");
+    }
 }

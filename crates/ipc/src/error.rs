@@ -73,9 +73,22 @@ pub enum Error {
     /// A handle names an object that is gone, or one of another kind or type.
     #[error("a handle names no {0} in this segment: the object is gone, or of another type")]
     NoSuchObject(&'static str),
-    /// A handle was encoded outside a message, or into a message of another segment.
+    /// A handle was encoded outside a message, into a message of another segment, or into the key of
+    /// a map.
     #[error("a handle can only be sent within its own segment: as an argument or in a message")]
     ForeignHandle,
+    /// The key or the value of a map is longer, when encoded, than the map was made for.
+    #[error(
+        "a {what} of {length} bytes, {limit} fit: make the map with `MapBuilder::{what}_bytes`"
+    )]
+    TooLong {
+        /// `key` or `value`.
+        what: &'static str,
+        /// Bytes that it takes.
+        length: u64,
+        /// Bytes that the map has room for.
+        limit: u64,
+    },
     /// A message is malformed.
     #[error("malformed message: {0}")]
     Malformed(&'static str),

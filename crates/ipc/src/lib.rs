@@ -56,6 +56,7 @@ mod codec;
 mod error;
 #[doc(hidden)]
 pub mod family;
+mod map;
 mod pipe;
 mod plain;
 mod queue;
@@ -67,6 +68,7 @@ pub mod testing;
 mod value;
 
 pub use error::Error;
+pub use map::{Map, MapBuilder, MapError, MapIter};
 pub use pipe::{Pipe, PipeError};
 pub use plain::{Element, Plain};
 pub use queue::{Iter, Lease, Queue, QueueBuilder, RecvError, SendError};

@@ -10,6 +10,7 @@ use crate::world::{Deeds, World};
 
 mod catalog;
 mod lease;
+mod map;
 mod mutex;
 mod queue;
 mod slots;
@@ -40,6 +41,9 @@ pub(crate) struct Script {
     pub(crate) sleeper: Option<Sleeper>,
     /// What the controller does once the victim has ended.
     pub(crate) after: fn(&World),
+    /// For one who only reads, and so makes no states by changing anything: one begins after so many
+    /// instructions, and others go on in each of them.
+    pub(crate) look: Option<usize>,
 }
 
 /// Who sleeps until the victim, or its death, wakes it.
@@ -80,6 +84,7 @@ impl Script {
             leases: 0,
             sleeper: None,
             after: |_| (),
+            look: None,
         }
     }
 
@@ -116,6 +121,10 @@ impl Script {
         Script { after, ..self }
     }
 
+    const fn look(self, look: usize) -> Script {
+        Script { look: Some(look), ..self }
+    }
+
     /// The first half of the name.
     pub(crate) fn group(&self) -> &'static str {
         self.name.split('/').next().unwrap_or_default()
@@ -132,6 +141,7 @@ pub(crate) fn all() -> Vec<Script> {
         lease::SCRIPTS,
         values::SCRIPTS,
         tally::SCRIPTS,
+        map::SCRIPTS,
     ]
     .concat()
 }

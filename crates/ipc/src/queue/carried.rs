@@ -10,18 +10,22 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use super::block::{HEAD, RawBlock, Role};
 use super::raw::RawRing;
+use crate::map;
 use crate::segment::Segment;
 use crate::segment::catalog::{Entry, Kind, ObjectId};
 
-/// Calls `visit` with every object that the object `id` keeps alive: a queue's messages and blocks.
+/// Calls `visit` with every object that the object `id` keeps alive: by a queue's messages and blocks,
+/// or by a map's values.
 pub(crate) fn each(
     segment: &Segment,
     id: ObjectId,
     entry: &Entry,
     visit: &mut dyn FnMut(ObjectId),
 ) {
-    if entry.kind != Some(Kind::Queue) {
-        return;
+    match entry.kind {
+        Some(Kind::Queue) => {}
+        Some(Kind::Map) => return map::each_carried(segment, entry, visit),
+        _ => return,
     }
     let Some(ring) = RawRing::new(segment, id, entry) else {
         return;

@@ -68,10 +68,12 @@ pub enum Kind {
     ReentrantMutex = 15,
     /// A [`OnceCell`](crate::OnceCell).
     OnceCell = 16,
+    /// A [`Map`](crate::Map).
+    Map = 17,
 }
 
 impl Kind {
-    const ALL: [Kind; 16] = [
+    const ALL: [Kind; 17] = [
         Kind::Mutex,
         Kind::Counter,
         Kind::Array,
@@ -88,11 +90,17 @@ impl Kind {
         Kind::Barrier,
         Kind::ReentrantMutex,
         Kind::OnceCell,
+        Kind::Map,
     ];
 
     /// Whether each participant has a word of its own for an object of this kind.
     pub(crate) fn has_shares(self) -> bool {
         matches!(self, Kind::Counter | Kind::RwLock)
+    }
+
+    /// Whether what is in an object of this kind keeps other objects alive.
+    pub(crate) fn carries(self) -> bool {
+        matches!(self, Kind::Queue | Kind::Map)
     }
 
     fn from_code(code: u32) -> Option<Kind> {
@@ -118,6 +126,7 @@ impl Kind {
             Kind::Barrier => "barrier",
             Kind::ReentrantMutex => "reentrant mutex",
             Kind::OnceCell => "once cell",
+            Kind::Map => "map",
         }
     }
 }

@@ -306,19 +306,19 @@ impl Segment {
                 }
             });
         }
-        let mut queues = false;
+        let mut carriers = false;
         for index in entries.filter(|index| !reached[*index as usize]) {
             // One that has become live since the marks were read was marked before that: so first the
             // state, then the marks again.
             if let (generation, Phase::Live) = self.entry(index).state()
                 && !self.slots().any(|slot| self.is_marked(slot, Mark::Attached, index))
             {
-                queues |= self.entry(index).read().kind == Some(Kind::Queue);
+                carriers |= self.entry(index).read().kind.is_some_and(Kind::carries);
                 self.destroy(index, generation);
             }
         }
-        if queues {
-            // Messages in it may have been the last that carried another queue.
+        if carriers {
+            // What was in it may have been the last that carried another queue.
             self.wake_queues();
         }
     }
@@ -386,20 +386,20 @@ pub(crate) trait Shared {
 /// Makes a struct with an `object` and a `data` field the handle of a [`Shared`] object: cloned,
 /// named, and sent as a number within its segment.
 macro_rules! handle {
-    ($name:ident $(< $of:ident $(: $bound:path)? >)?) => {
-        impl $(< $of >)? Clone for $name $(< $of >)? {
+    ($name:ident $(< $($of:ident $(: $bound:path)?),+ >)?) => {
+        impl $(< $($of),+ >)? Clone for $name $(< $($of),+ >)? {
             fn clone(&self) -> Self {
                 $name { object: self.object.clone(), data: std::marker::PhantomData }
             }
         }
 
-        impl $(< $of >)? std::fmt::Debug for $name $(< $of >)? {
+        impl $(< $($of),+ >)? std::fmt::Debug for $name $(< $($of),+ >)? {
             fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 write!(formatter, "{}{:?}", stringify!($name), self.object)
             }
         }
 
-        impl $(< $of >)? $name $(< $of >)? {
+        impl $(< $($of),+ >)? $name $(< $($of),+ >)? {
             /// Gives the object a name in listings of the segment: 48 bytes at most.
             #[must_use = "the handle is passed through"]
             pub fn named(self, name: &str) -> Self {
@@ -408,14 +408,14 @@ macro_rules! handle {
             }
         }
 
-        impl $(< $of $(: $bound)? >)? serde::Serialize for $name $(< $of >)? {
+        impl $(< $($of $(: $bound)?),+ >)? serde::Serialize for $name $(< $($of),+ >)? {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 crate::codec::carry(&self.object).map_err(serde::ser::Error::custom)?;
                 serde::Serialize::serialize(&self.object.id.pack(), serializer)
             }
         }
 
-        impl<'de $(, $of $(: $bound)?)?> serde::Deserialize<'de> for $name $(< $of >)? {
+        impl<'de $($(, $of $(: $bound)?)+)?> serde::Deserialize<'de> for $name $(< $($of),+ >)? {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let word = <u64 as serde::Deserialize>::deserialize(deserializer)?;
                 let object = crate::codec::reach::<Self>(word).map_err(serde::de::Error::custom)?;

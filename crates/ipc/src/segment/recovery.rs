@@ -29,6 +29,7 @@ use super::lifetime::{CATALOG_PATIENCE, Catalog};
 use super::participants::{Mark, Phase as Life, Slot, State};
 use super::{Segment, catalog};
 use crate::error::Error;
+use crate::map;
 use crate::queue::raw::RawRing;
 use crate::sync::{barrier, condvar, event, mutex, once, reentrant, rwlock, semaphore};
 use crate::value::{self, tally};
@@ -187,6 +188,7 @@ impl Segment {
             Kind::OnceCell => once::recover(self, entry, dead),
             Kind::Value => value::recover_value(self, entry, dead),
             Kind::BoundedSemaphore => semaphore::recover(self, entry, dead),
+            Kind::Map => map::recover(self, entry, dead),
             // One that had left orderly is no party any more.
             Kind::Barrier if self.is_marked(dead, Mark::Attached, id.index) => {
                 barrier::recover(self, entry);

@@ -17,6 +17,7 @@ use super::memory::Memory;
 use super::participants::{Mark, Phase as Life, Slot};
 use super::{Segment, named, raw};
 use crate::error::Error;
+use crate::map::{RawTable, Shape};
 use crate::plain::Element;
 use crate::queue::raw::RawRing;
 use crate::sync::{barrier, event, mutex, once, reentrant, rwlock, semaphore};
@@ -72,9 +73,10 @@ pub struct Object {
     pub name: String,
     /// What its elements are.
     pub element: Element,
-    /// Bytes of an element.
+    /// Bytes of an element; of a map, those of a key and a value.
     pub element_bytes: u32,
-    /// How many elements it has; for a queue, how many messages may wait.
+    /// How many elements it has; for a queue, how many messages may wait, for a map, how many entries
+    /// it may hold.
     pub count: u64,
     /// Bytes that it takes.
     pub bytes: u64,
@@ -112,8 +114,8 @@ pub enum Content {
         /// Whether a message is leased, or waits to be received again.
         leases: bool,
     },
-    /// What there is to say of an event, a semaphore, a condition variable, a barrier or a cell, in
-    /// words and numbers.
+    /// What there is to say of an event, a semaphore, a condition variable, a barrier, a cell or a
+    /// map, in words and numbers.
     Facts(Vec<(&'static str, u64)>),
     /// Bytes that belong to another object.
     Part,
@@ -243,7 +245,10 @@ impl View {
             kind: entry.kind?,
             name,
             element: entry.element,
-            element_bytes: entry.element_bytes,
+            element_bytes: match entry.kind {
+                Some(Kind::Map) => Shape::of(&entry).map_or(0, Shape::entry_bytes),
+                _ => entry.element_bytes,
+            },
             count: entry.count,
             bytes: entry.bytes,
             attached,
@@ -315,6 +320,11 @@ impl View {
                     closed: ring.is_closed(),
                     leases: ring.has_leases(),
                 })
+            }
+            Kind::Map => {
+                let table = RawTable::new(segment, &entry)?;
+                let facts = [("entries", table.len()), ("capacity", entry.count)];
+                Some(Content::Facts(facts.to_vec()))
             }
             Kind::Blocks | Kind::Buffer => Some(Content::Part),
         }

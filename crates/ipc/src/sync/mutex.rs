@@ -166,10 +166,31 @@ impl RawMutex {
     /// Takes a lock whose owners leave nothing to repair when they die, until what it gives is dropped.
     /// Blocks. Poisoned it can only be by scribbling, and then it holds nobody off.
     pub(crate) fn hold(&self, segment: &Segment) -> Hold<'_> {
-        if self.lock(segment.slot(), None, |held| segment.suspect(held.owner)).is_ok() {
-            self.mark_consistent();
+        self.hold_by(segment, None).unwrap_or(Hold(self))
+    }
+
+    /// As [`hold`](RawMutex::hold), but `None` at the deadline.
+    pub(crate) fn hold_by(
+        &self,
+        segment: &Segment,
+        deadline: Option<Deadline>,
+    ) -> Option<Hold<'_>> {
+        match self.lock(segment.slot(), deadline, |held| segment.suspect(held.owner)) {
+            Ok(None) => return None,
+            Ok(Some(Taken::OwnerDied)) => self.mark_consistent(),
+            Ok(Some(Taken::Clean)) | Err(Poisoned) => {}
         }
-        Hold(self)
+        Some(Hold(self))
+    }
+
+    /// As [`hold`](RawMutex::hold), in one attempt, which never sleeps.
+    pub(crate) fn try_hold(&self, segment: &Segment) -> Option<Hold<'_>> {
+        match self.try_lock(segment.slot()) {
+            Err(Refused::Held) => return None,
+            Ok(Taken::OwnerDied) => self.mark_consistent(),
+            Ok(Taken::Clean) | Err(Refused::Poisoned) => {}
+        }
+        Some(Hold(self))
     }
 
     /// Says that the data is consistent although the last owner died. Only for the owner.

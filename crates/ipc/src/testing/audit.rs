@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;
 
 use super::word;
+use crate::map::{Bucket, RawTable, State as BucketState, hash_of, home};
 use crate::queue::block::{NEUTRAL, Role};
 use crate::queue::cell::{Cell, State};
 use crate::queue::raw::RawRing;
@@ -27,6 +28,7 @@ pub fn audit(segment: &Segment, living: &[u32]) -> Vec<String> {
             Some(Kind::Mutex) => audit.lock("a mutex", segment.raw(entry.offset)),
             Some(Kind::Value) => audit.lock("a value", segment.raw(entry.offset + 8)),
             Some(Kind::Counter | Kind::Tally) => audit.sum(id, &entry),
+            Some(Kind::Map) => audit.map(id, &entry),
             _ => {}
         }
     }
@@ -150,7 +152,7 @@ impl Audit<'_> {
             next += 1;
             for named in self.references(id, &live) {
                 if !live.iter().any(|(id, _)| *id == named) {
-                    self.found(format!("queue {} names {named:?}, which is gone", id.index));
+                    self.found(format!("object {} names {named:?}, which is gone", id.index));
                 } else if !reached.contains(&named) {
                     reached.push(named);
                 }
@@ -163,10 +165,17 @@ impl Audit<'_> {
         }
     }
 
-    /// What the queue `id` names: its blocks, and what messages carry.
+    /// What the object `id` names: a queue its blocks, and what messages carry; a map what values do.
     fn references(&self, id: ObjectId, live: &[(ObjectId, Entry)]) -> Vec<ObjectId> {
         let segment = self.segment;
         let Some((_, entry)) = live.iter().find(|(one, _)| *one == id) else { return Vec::new() };
+        if let Some(table) = RawTable::new(segment, entry) {
+            let values = entries(&table).into_iter().filter_map(|(place, _)| {
+                let cell = table.cell(place);
+                cell.value(cell.version().load(SeqCst))
+            });
+            return values.flat_map(|value| value.names).filter_map(ObjectId::unpack).collect();
+        }
         let ring = match entry.kind {
             Some(Kind::Queue) => RawRing::new(segment, id, entry),
             _ => None,
@@ -218,6 +227,46 @@ impl Audit<'_> {
         if let Some(slot) = Slot::from_tag(selector as u16) {
             let slot = slot.index();
             self.found(format!("sum {} still names slot {slot} as being folded", id.index));
+        }
+    }
+
+    /// Every bucket is free, or holds an entry that is found where it is looked for, and once.
+    fn map(&mut self, id: ObjectId, entry: &Entry) {
+        let Some(table) = RawTable::new(self.segment, entry) else {
+            return self.found(format!("map {} is none: {entry:?}", id.index));
+        };
+        let map = id.index;
+        let capacity = table.shape().capacity;
+        let mut keys = Vec::new();
+        for (place, bucket) in entries(&table) {
+            let cell = table.cell(place);
+            let (key, value) = (cell.key(), cell.value(cell.version().load(SeqCst)));
+            let (Some(key), Some(_)) = (key, value) else {
+                self.found(format!("map {map}: the cell of bucket {place} is none"));
+                continue;
+            };
+            if hash_of(&key) != bucket.hash {
+                self.found(format!("map {map}: bucket {place} has the hash of another key"));
+            }
+            let home = home(bucket.hash, capacity);
+            let distance = (place + capacity - home) % capacity;
+            let reach = table.reaches()[home as usize].load(SeqCst);
+            if reach <= distance {
+                self.found(format!("map {map}: bucket {place} is beyond the reach of its home"));
+            }
+            if keys.contains(&key) {
+                self.found(format!("map {map}: a key is there twice: {key:?}"));
+            }
+            keys.push(key);
+        }
+        for word in table.buckets().iter().map(|word| word.load(SeqCst)) {
+            let bucket = Bucket::unpack(word);
+            if bucket.pack() != word || matches!(bucket.state, BucketState::Claimed(_)) {
+                self.found(format!("map {map}: a bucket is left as {word:x}"));
+            }
+        }
+        for lock in table.locks() {
+            self.lock("a lock of a map", lock);
         }
     }
 
@@ -317,4 +366,11 @@ impl Audit<'_> {
             ));
         }
     }
+}
+
+/// The buckets of a map that hold entries.
+fn entries(table: &RawTable<'_>) -> Vec<(u32, Bucket)> {
+    let words = (0..).zip(table.buckets());
+    let buckets = words.map(|(place, word)| (place, Bucket::unpack(word.load(SeqCst))));
+    buckets.filter(|(_, bucket)| bucket.state == BucketState::Live).collect()
 }

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::codec::{self, Route};
 use crate::error::Error;
+use crate::map::{Bucket, RawTable, State as BucketState};
 use crate::queue::block::{Own, Role};
 use crate::queue::cell::{Cell, State};
 use crate::queue::raw::RawRing;
@@ -210,7 +211,25 @@ pub fn leave_as(segment: &Segment, slot: u32) {
     recovery::leave(&participant, participant.inner.generation);
 }
 
-/// The participants that hold a lock: of a mutex, of a value, or the catalog's.
+fn tables(segment: &Segment) -> impl Iterator<Item = RawTable<'_>> {
+    segment.entries().filter_map(|index| {
+        let raw = segment.entry(index);
+        let entry = raw.read();
+        let is_map = raw.state().1 == Live && entry.kind == Some(Kind::Map);
+        is_map.then(|| RawTable::new(segment, &entry))?
+    })
+}
+
+/// Claims a free bucket of each map in the name of this process, as adding an entry begins.
+pub fn claim_buckets(segment: &Segment) {
+    for table in tables(segment) {
+        let claimed = Bucket { hash: 0, state: BucketState::Claimed(segment.slot()) }.pack();
+        let claim = |word: &&AtomicU64| word.compare_exchange(0, claimed, SeqCst, Relaxed).is_ok();
+        table.buckets().iter().find(claim).expect("a free bucket");
+    }
+}
+
+/// The participants that hold a lock: of a mutex, of a value, of a map, or the catalog's.
 pub fn lock_holders(segment: &Segment) -> Vec<u32> {
     let locks = segment.entries().filter_map(|index| {
         let raw = segment.entry(index);
@@ -222,6 +241,7 @@ pub fn lock_holders(segment: &Segment) -> Vec<u32> {
             _ => None,
         }
     });
+    let locks = locks.chain(tables(segment).flat_map(|table| table.locks()));
     let locks = locks.chain([&segment.header().catalog_lock]);
     locks.filter_map(|lock| lock.state().0.map(Slot::index)).collect()
 }
