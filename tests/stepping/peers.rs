@@ -28,7 +28,7 @@ pub(crate) fn act(world: &mut World, script: &Script, amount: Amount) -> Vec<Str
     let holders = testing::lock_holders(&world.segment);
     let free = !testing::catalog_owner(&world.segment).is_some_and(|it| VICTIMS.contains(&it));
     let mut peer = Peer { world, script, violations: Vec::new() };
-    peer.recover();
+    peer.recover(free);
     if free {
         peer.catalog();
     }
@@ -65,10 +65,14 @@ impl Peer<'_> {
     }
 
     /// Who is stopped is not dead.
-    fn recover(&mut self) {
+    fn recover(&mut self, free: bool) {
         if !self.script.name.contains("dead") && !self.script.name.contains("deaths") {
             let recovered = self.world.segment.recover();
             self.expect(recovered == 0, || format!("{recovered} stopped processes buried"));
+        }
+        if free && self.script.name == "map/insert-beside-dead" {
+            // Of the dead one; what the stopped one has claimed stays claimed.
+            self.world.segment.recover();
         }
     }
 

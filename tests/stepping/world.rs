@@ -306,15 +306,19 @@ pub(crate) const OTHER: u32 = 6;
 /// What an entry of the map is.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Item {
-    /// Its key, and what it counts, several times.
-    pub(crate) parts: [u64; 4],
+    /// Its key, and what it counts, several times; each on top of [`BASE`].
+    parts: [u64; 4],
     /// A counter that only this entry keeps alive.
     pub(crate) counter: Option<Counter>,
 }
 
+/// So much that each part takes a word when it is encoded.
+const BASE: u64 = 1 << 40;
+
 impl Item {
     pub(crate) fn new(key: u32, count: u64) -> Item {
-        Item { parts: [key.into(), count, count, count], counter: None }
+        let parts = [key.into(), count, count, count];
+        Item { parts: parts.map(|part| BASE + part), counter: None }
     }
 
     pub(crate) fn with_handle(segment: &Segment, key: u32, count: u64) -> Item {
@@ -330,13 +334,13 @@ impl Item {
     }
 
     pub(crate) fn count(&self) -> u64 {
-        self.parts[1]
+        self.parts[1] - BASE
     }
 
     /// Whether this is what somebody has stored under `key`.
     pub(crate) fn is_whole(&self, key: u32) -> bool {
         let [its_key, count, again, last] = self.parts;
-        its_key == u64::from(key)
+        its_key == BASE + u64::from(key)
             && count == again
             && count == last
             && self.counter.as_ref().is_none_or(|counter| counter.get() == 7)
@@ -345,7 +349,7 @@ impl Item {
 
 /// A map as the world's.
 pub(crate) fn new_map(segment: &Segment) -> Map<u32, Item> {
-    Map::builder(CAPACITY).key_bytes(8).value_bytes(40).build_in(segment).expect("room")
+    Map::builder(CAPACITY).key_bytes(8).value_bytes(56).build_in(segment).expect("room")
 }
 
 impl World {

@@ -33,6 +33,7 @@
 //! | add up what tasks contribute, exactly once each | [`Tally`] with [`Queue::lease`] | nothing |
 //! | share numbers that each belong to somebody | [`Array`] | the element being written |
 //! | share one small thing that is always whole | [`Value`] | nothing |
+//! | share a table of keys and values | [`Map`] | nothing |
 //! | change several things together | [`Mutex`] | the next owner is told, and repairs |
 //! | hand work or results over | [`Queue`] | the message being received |
 //! | hand work over that must be done | [`Queue::lease`] | nothing: it comes back |
@@ -42,7 +43,8 @@
 //!
 //! A stopped (SIGSTOP) process is not dead: what it holds stays held. It can block
 //!
-//! - who waits for a [`Mutex`] that it holds, and writers of a [`Value`] that it is writing;
+//! - who waits for a [`Mutex`] that it holds, and writers of a [`Value`], or of a [`Map`]'s entry, that
+//!   it is writing;
 //! - who waits for a message that it has leased;
 //! - making, reaching and dropping objects, and recovery, if it is stopped within the microseconds
 //!   in which it does one of these itself. Others get [`Error::CatalogHeld`] after ten seconds.

@@ -50,6 +50,8 @@
 //! | `Value(..)` | [`Value`] |
 //! | `Array('d', n)` | [`Array`] |
 //! | `Lock()` around something | [`Mutex`] with the something inside |
+//! | `Manager().dict()`, `Namespace()` | [`Map`] |
+//! | `ShareableList(..)` | [`Array`] for numbers, else [`Map`] |
 //! | `if __name__ == "__main__":` | [`init()`](init) first in `main` |
 //!
 //! The parts alone: `multiproc-ipc` is what to embed without processes; [`supervisor`] keeps workers
@@ -57,10 +59,10 @@
 
 pub use multiproc_ipc::{
     Array, Barrier, BoundedSemaphore, Broken, Builder, Condvar, Counter, Element, Error, Event,
-    Integer, Iter, Kind, Lease, LockError, Mutex, MutexGuard, Numbers, OnceCell, OverRelease,
-    Passed, Permit, Pipe, PipeError, Plain, Queue, QueueBuilder, RecvError, ReentrantGuard,
-    ReentrantMutex, RwLock, RwLockReadGuard, RwLockWriteGuard, Segment, Semaphore, SendError,
-    Tally, Value, view,
+    Integer, Iter, Kind, Lease, LockError, Map, MapBuilder, MapError, MapIter, Mutex, MutexGuard,
+    Numbers, OnceCell, OverRelease, Passed, Permit, Pipe, PipeError, Plain, Queue, QueueBuilder,
+    RecvError, ReentrantGuard, ReentrantMutex, RwLock, RwLockReadGuard, RwLockWriteGuard, Segment,
+    Semaphore, SendError, Tally, Value, view,
 };
 pub use multiproc_process::{
     Child, Command, Ended, Exit, JoinError, Panic, Process, SpawnError, Spawner, Target, init,
