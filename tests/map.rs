@@ -138,24 +138,25 @@ fn writer_killed_in_an_update_changes_nothing_and_is_not_waited_for() {
 #[test]
 fn writer_stopped_in_an_update_blocks_no_reader() {
     let _guard = guard();
-    fn hang(map: Map<u32, u64>, ready: Queue<()>) {
+    fn hang(map: Map<u32, u64>, ready: Queue<()>, go_on: Queue<()>) {
         map.update(&1, |now| {
             ready.send(()).unwrap();
-            ready.recv().ok()?;
+            go_on.recv().ok()?;
             now.map(|now| now + 1)
         })
         .unwrap();
     }
-    let (map, ready) = (Map::new(1).unwrap(), Queue::bounded(1).unwrap());
+    let map = Map::new(1).unwrap();
+    let (ready, go_on) = (Queue::bounded(1).unwrap(), Queue::bounded(1).unwrap());
     map.insert(&1, 7).unwrap();
-    let child = Process::spawn(hang, (map.clone(), ready.clone())).unwrap();
+    let child = Process::spawn(hang, (map.clone(), ready.clone(), go_on.clone())).unwrap();
     ready.recv_timeout(SOON).unwrap();
     child.child().signal(SIGSTOP).unwrap();
     assert_eq!((map.get(&1).unwrap(), map.to_vec().unwrap()), (Some(7), vec![(1, 7)]));
     let held = map.remove_timeout(&1, Duration::from_millis(50));
     assert!(matches!(held, Err(MapError::Held(()))), "who is stopped is not dead");
     child.child().signal(SIGCONT).unwrap();
-    ready.send(()).unwrap();
+    go_on.send(()).unwrap();
     child.join_timeout(SOON).unwrap();
     assert_eq!(map.remove(&1).unwrap(), Some(8));
 }
