@@ -166,7 +166,7 @@ impl RawMutex {
     /// Takes a lock whose owners leave nothing to repair when they die, until what it gives is dropped.
     /// Blocks. Poisoned it can only be by scribbling, and then it holds nobody off.
     pub(crate) fn hold(&self, segment: &Segment) -> Hold<'_> {
-        self.hold_by(segment, None).unwrap_or(Hold(self))
+        self.hold_by(segment, None).unwrap_or_else(|| Hold(self))
     }
 
     /// As [`hold`](RawMutex::hold), but `None` at the deadline.
