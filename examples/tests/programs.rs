@@ -104,6 +104,16 @@ fn joinable_queue_does_every_task_once_whoever_dies() {
 }
 
 #[test]
+fn shared_map_loses_no_update_whoever_dies() {
+    let _guard = support::guard();
+    assert_eq!(
+        run("shared_map").stdout,
+        "on: 4000\nthe: 4000\ncat: 3000\n10 words of 100 that have room\n\
+         killed in the middle: true, and nobody waited\nfinished: 4\n"
+    );
+}
+
+#[test]
 fn pipes_answer_and_end() {
     let _guard = support::guard();
     assert_eq!(

@@ -1,5 +1,7 @@
 //! What happened, and what of it can be seen afterwards.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::verdict::Lock;
@@ -78,6 +80,8 @@ deeds! {
     broken,
     /// Whether the cell was filled.
     made,
+    /// How often entries of the map were added, changed or removed.
+    mapped,
     /// Whether the notice was published, or, if it was, unpublished.
     posted,
 }
@@ -112,6 +116,8 @@ pub(crate) struct Ledger {
     pub(crate) slices: Log,
     /// Numbers of the tasks that were ever sent.
     pub(crate) tasks: Vec<u32>,
+    /// The entries of the map, and what each counts.
+    pub(crate) entries: BTreeMap<u32, u64>,
     pub(crate) others: Deeds,
     /// The lock that the controller has, and the data if it may read them.
     pub(crate) held: Option<(Lock, Option<[u64; 2]>)>,

@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use report::{Count, Counts};
 
+mod items;
 mod launch;
 mod ledger;
 #[cfg(multiproc_mutants)]
@@ -142,6 +143,11 @@ fn rwlock_survives_every_instruction() {
 #[test]
 fn reentrant_survives_every_instruction() {
     group("reentrant");
+}
+
+#[test]
+fn map_survives_every_instruction() {
+    group("map");
 }
 
 #[test]

@@ -11,12 +11,13 @@ use std::marker::PhantomData;
 
 use multiproc_ipc::testing::{self, Snapshot};
 use multiproc_ipc::{
-    Barrier, BoundedSemaphore, Counter, Error, Event, Handle, Inline, Mutex, OnceCell, Queue,
+    Barrier, BoundedSemaphore, Counter, Error, Event, Handle, Inline, Map, Mutex, OnceCell, Queue,
     Receiver, RecvError, ReentrantMutex, RwLock, Segment, Semaphore, Slices, Tally, Value,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::items::{Item, new_map};
 use crate::ledger::{Id, Ledger, Sender, contribution};
 use crate::streams::SLICE_BYTES;
 
@@ -174,6 +175,7 @@ objects! {
     tally: Tally<[u64; 2]>,
     rwlock: RwLock<[u64; 2]>,
     reentrant: ReentrantMutex<[u64; 2]>,
+    map: Map<u32, Item>,
     numbers: Queue<[u64; 3], Inline>,
     slices: Queue<u32, Slices>,
     semaphore: Semaphore,
@@ -211,6 +213,7 @@ impl World {
             tally: Tally::new_in(&segment).expect("room"),
             rwlock: RwLock::new_in(&segment, [0; 2]).expect("room"),
             reentrant: ReentrantMutex::new_in(&segment, [0; 2]).expect("room"),
+            map: new_map(&segment),
             numbers: Queue::inline_builder(CAPACITY).build_in(&segment).expect("room"),
             slices: slices.build_in(&segment).expect("room"),
             semaphore: Semaphore::new_in(&segment, PERMITS).expect("room"),

@@ -70,10 +70,10 @@ pub enum Error {
     /// The segment belongs to another user.
     #[error("the segment belongs to user {0}")]
     OtherUser(u32),
-    /// A message is longer than what bounds it.
-    #[error("a message of {bytes} bytes is longer than {of}: {limit} bytes")]
+    /// A message, or a key or value of a map, is longer than what bounds it.
+    #[error("{bytes} bytes are more than {of}: {limit} bytes")]
     TooLong {
-        /// Bytes of the message.
+        /// Bytes of the message, key or value.
         bytes: u64,
         /// How many there may be.
         limit: u64,
@@ -95,7 +95,8 @@ pub enum Error {
     /// What is published under this name is a handle of another kind, or of data of another structure.
     #[error("what is published as {0:?} is of another type, or of another structure")]
     OtherType(String),
-    /// A handle was encoded outside a message, or into a message of another segment.
+    /// A handle was encoded outside a message, into a message of another segment, or into the key of
+    /// a map.
     #[error("a handle can only be sent within its own segment: as an argument or in a message")]
     ForeignHandle,
     /// A message is malformed.

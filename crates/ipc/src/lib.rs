@@ -33,6 +33,7 @@
 //! | add up what tasks contribute, exactly once each | [`Tally`] with [`Queue::lease`] | nothing |
 //! | share numbers that each belong to somebody | [`Array`] | the element being written |
 //! | share one small thing that is always whole: a flag, a state, what a sequence lock guards | [`Value`] | nothing |
+//! | share a table of keys and values | [`Map`] | nothing |
 //! | change several things together, or a slice | [`Mutex`], [`Mutex<[T]>`](Mutex::zeroed) | the next owner is told, and repairs |
 //! | read by many what few change | [`RwLock`], [`RwLock<[T]>`](RwLock::zeroed) | as above; a dead reader nothing |
 //! | bound how many do something at once | [`BoundedSemaphore`] | nothing: its permits come back |
@@ -55,7 +56,8 @@
 //! A stopped (SIGSTOP) process is not dead: what it holds stays held. It can block
 //!
 //! - who waits for a lock or a permit that it holds, for it to come to a [`Barrier`], or for what it is
-//!   making for a [`OnceCell`], and writers of a [`Value`] of more than 8 bytes that it is writing;
+//!   making for a [`OnceCell`], and writers of a [`Value`] of more than 8 bytes, or of a [`Map`]'s entry,
+//!   that it is writing;
 //! - who waits for a message that it has leased;
 //! - who receives from a queue of [`Inline`] messages, if it is stopped within the nanoseconds in which
 //!   it writes a message into the ring: what was sent after that one waits for it;
@@ -77,6 +79,7 @@ mod codec;
 mod error;
 #[doc(hidden)]
 pub mod family;
+mod map;
 mod mutant;
 mod pipe;
 mod plain;
@@ -91,6 +94,7 @@ pub mod testing;
 mod value;
 
 pub use error::Error;
+pub use map::{Map, MapBuilder, MapError, MapIter};
 pub use multiproc_derive::{Handle, Plain};
 pub use pipe::{Pipe, PipeError};
 pub use plain::{Element, Plain};

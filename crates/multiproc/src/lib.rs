@@ -57,6 +57,8 @@
 //! | `Lock()`, `RLock()` around something | [`Mutex`], [`ReentrantMutex`] with the something inside |
 //! | `Semaphore`, `BoundedSemaphore` | [`Semaphore`], [`BoundedSemaphore`] |
 //! | `Condition`, `Event`, `Barrier` | [`Condvar`], [`Event`], [`Barrier`] |
+//! | `Manager().dict()`, `Namespace()` | [`Map`] |
+//! | `ShareableList(..)` | [`Array`] for numbers, else [`Map`] |
 //! | `SharedMemory(name)` | [`Builder::named`], [`Segment::open`] |
 //! | a `BaseManager` that others connect to | [`Segment::publish`], [`Segment::find`] |
 //! | `if __name__ == "__main__":` | [`init()`](init) first in `main` |
@@ -70,10 +72,11 @@ pub use multiproc_ipc::__private::{Handle, Plain};
 pub use multiproc_ipc::{
     Array, Barrier, BatchError, BoundedSemaphore, Broken, Builder, ByValue, Condvar, Counter,
     Element, Encoded, Error, Event, Guarded, Inline, Integer, Iter, Kind, Lease, Loan, LockError,
-    Mode, Mutex, MutexGuard, Numbers, OnceCell, OverRelease, Passed, Permit, Pipe, PipeError,
-    Queue, QueueBuilder, Received, Receiver, RecvError, ReentrantGuard, ReentrantMutex, RwLock,
-    RwLockReadGuard, RwLockWriteGuard, Segment, Selectable, Semaphore, SendError, Sender, Slices,
-    Tally, Transport, TryIter, Value, channel, select, select_timeout, try_select, view,
+    Map, MapBuilder, MapError, MapIter, Mode, Mutex, MutexGuard, Numbers, OnceCell, OverRelease,
+    Passed, Permit, Pipe, PipeError, Queue, QueueBuilder, Received, Receiver, RecvError,
+    ReentrantGuard, ReentrantMutex, RwLock, RwLockReadGuard, RwLockWriteGuard, Segment, Selectable,
+    Semaphore, SendError, Sender, Slices, Tally, Transport, TryIter, Value, channel, select,
+    select_timeout, try_select, view,
 };
 pub use multiproc_process::{
     Child, Command, Ended, Exit, JoinError, Panic, Process, SpawnError, Spawner, Target, init,

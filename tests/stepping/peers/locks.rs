@@ -1,14 +1,9 @@
 //! Locks, and what they protect.
 
-use std::time::Duration;
-
 use multiproc_ipc::LockError;
 
-use super::Peer;
+use super::{Peer, SOME_TIME};
 use crate::verdict::Lock;
-
-/// Long enough to find out that an owner is dead.
-const SOME_TIME: Duration = Duration::from_millis(12);
 
 impl Peer<'_> {
     /// Takes every lock; `held` is whether the victim has one.
@@ -25,12 +20,12 @@ impl Peer<'_> {
             let (data, died) = (*guard, guard.owner_died());
             self.expect(died || data[0] == data[1], || format!("half changed data {data:?}"));
         });
-        self.changed(Lock::RwLock, held, read);
+        self.changed(Lock::ReadWrite, held, read);
         let written = rwlock.write_timeout(SOME_TIME).map(|mut guard| {
             guard.mark_consistent();
             crate::scripts::bump(&mut guard);
         });
-        self.world.ledger.others.written += self.changed(Lock::RwLock, held, written);
+        self.world.ledger.others.written += self.changed(Lock::ReadWrite, held, written);
         let reentrant = self.world.objects.reentrant.clone();
         let nested = reentrant.lock_timeout(SOME_TIME).map(|guard| {
             guard.mark_consistent();

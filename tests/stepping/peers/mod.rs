@@ -10,6 +10,7 @@ use crate::scripts::Script;
 use crate::world::{Notice, VICTIMS, World};
 
 mod locks;
+mod map;
 mod queues;
 mod signals;
 mod values;
@@ -26,13 +27,16 @@ pub(crate) enum Amount {
 /// No operation of a peer may take longer, whoever is stopped where.
 const LONGEST: Duration = Duration::from_secs(4);
 
+/// Long enough to find out that an owner is dead.
+const SOME_TIME: Duration = Duration::from_millis(12);
+
 /// Does everything that a peer can do without waiting for who is stopped.
 pub(crate) fn act(world: &mut World, script: &Script, amount: Amount) -> Vec<String> {
     let start = Instant::now();
     let holders = testing::lock_holders(&world.segment);
     let free = !testing::catalog_owner(&world.segment).is_some_and(|it| VICTIMS.contains(&it));
     let mut peer = Peer { world, script, violations: Vec::new() };
-    peer.recover();
+    peer.recover(free);
     if free {
         peer.catalog();
     }
@@ -45,6 +49,7 @@ pub(crate) fn act(world: &mut World, script: &Script, amount: Amount) -> Vec<Str
     if free || !peer.carries() {
         peer.queue(amount);
         peer.tasks(amount);
+        peer.map(amount, held);
     }
     let mut violations = peer.violations;
     if start.elapsed() > LONGEST {
@@ -73,10 +78,14 @@ impl Peer<'_> {
     }
 
     /// Who is stopped is not dead.
-    fn recover(&mut self) {
+    fn recover(&mut self, free: bool) {
         if !self.script.name.contains("dead") && !self.script.name.contains("deaths") {
             let recovered = self.world.segment.recover();
             self.expect(recovered == 0, || format!("{recovered} stopped processes buried"));
+        }
+        if free && self.script.name == "map/insert-beside-dead" {
+            // Of the dead one; what the stopped one has claimed stays claimed.
+            self.world.segment.recover();
         }
     }
 

@@ -16,6 +16,7 @@ mod channel;
 mod event;
 mod inline;
 mod lease;
+mod map;
 mod mutex;
 mod once;
 mod queue;
@@ -161,6 +162,7 @@ pub(crate) fn all() -> Vec<Script> {
         tally::SCRIPTS,
         rwlock::SCRIPTS,
         reentrant::SCRIPTS,
+        map::SCRIPTS,
     ]
     .concat()
 }

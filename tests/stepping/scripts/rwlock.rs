@@ -20,8 +20,9 @@ pub(crate) const SCRIPTS: &[Script] = &[
     Script::new("rwlock/end-write", nothing, end_write).most(WRITES).sleeper(&READER),
     Script::new("rwlock/end-write-to-writer", nothing, end_write).most(WRITES).sleeper(&WRITER),
     Script::new("rwlock/mark-consistent", before_death, mark_consistent).most(WRITES),
-    Script::new("rwlock/poison", before_death, poison).most(WRITES).poisons(Lock::RwLock),
-    Script::new("rwlock/read-behind-dead", before_dead_writer, read_waiting).bereft(Lock::RwLock),
+    Script::new("rwlock/poison", before_death, poison).most(WRITES).poisons(Lock::ReadWrite),
+    Script::new("rwlock/read-behind-dead", before_dead_writer, read_waiting)
+        .bereft(Lock::ReadWrite),
     Script::new("rwlock/write-behind-dead", before_dead_writer, write_waiting).most(WRITES),
     Script::new("rwlock/write-behind-dead-reader", before_dead_reader, write_waiting).most(WRITES),
     Script::new("rwlock/read-beside-writer", nothing, read).meanwhile(begin_to_write),
@@ -67,7 +68,7 @@ fn begin_to_write(world: &mut World) -> bool {
     if let Ok(mut guard) = world.objects.rwlock.try_write() {
         guard[0] += 1;
         std::mem::forget(guard);
-        world.ledger.held = Some((Lock::RwLock, None));
+        world.ledger.held = Some((Lock::ReadWrite, None));
     }
     true
 }
@@ -75,7 +76,7 @@ fn begin_to_write(world: &mut World) -> bool {
 /// The controller begins to read, if it can, and does not end.
 fn begin_to_read(world: &mut World) -> bool {
     if let Ok(guard) = world.objects.rwlock.try_read() {
-        world.ledger.held = Some((Lock::RwLock, Some(*guard)));
+        world.ledger.held = Some((Lock::ReadWrite, Some(*guard)));
         std::mem::forget(guard);
     }
     true

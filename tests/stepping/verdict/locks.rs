@@ -15,7 +15,7 @@ const LONGEST: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lock {
     Mutex,
-    RwLock,
+    ReadWrite,
     Reentrant,
 }
 
@@ -36,14 +36,14 @@ impl Verdict {
                 Ok((*guard, died))
             },
         );
-        if let Some((Lock::RwLock, Some(then))) = ledger.held {
+        if let Some((Lock::ReadWrite, Some(then))) = ledger.held {
             let now = objects.rwlock.try_read().map(|guard| *guard);
             self.expect(now == Ok(then), || format!("{then:?} was read, and is {now:?}"));
         }
         let to_reader = objects.rwlock.try_read().map(|guard| guard.owner_died());
         let mut to_writer = to_reader;
         self.seen.written = self.lock(
-            Lock::RwLock,
+            Lock::ReadWrite,
             ledger,
             bounds,
             |it| it.written,

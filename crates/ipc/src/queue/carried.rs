@@ -11,15 +11,18 @@ use super::control::Control;
 use super::raw::RawRing;
 use crate::atomic::AtomicU64;
 use crate::atomic::Ordering::{Acquire, Relaxed};
+use crate::map;
 use crate::mutant::mutant;
 use crate::segment::catalog::{Entry, Kind, ObjectId, Phase};
 use crate::segment::{Segment, root};
 
 /// Calls `visit` with every object that the one which `entry` describes keeps alive: those that a queue's messages
-/// carry, its blocks, the queue of a channel's end, what a root names.
+/// carry, its blocks, the queue of a channel's end, what a root names, what
+/// the values of a map do.
 pub(crate) fn each(segment: &Segment, entry: &Entry, visit: &mut dyn FnMut(ObjectId)) {
     match entry.kind {
         Some(Kind::Queue) => {}
+        Some(Kind::Map) => return map::each_carried(segment, entry, visit),
         Some(Kind::Root) => return root::each(segment, entry, visit),
         Some(Kind::End) if mutant!(EndUnreached) => return,
         Some(Kind::End) => return channel::queue_of(segment, entry).into_iter().for_each(visit),

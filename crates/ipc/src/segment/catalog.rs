@@ -75,10 +75,12 @@ pub enum Kind {
     End = 18,
     /// What [`Segment::publish`](crate::Segment::publish) made known by a name.
     Root = 19,
+    /// A [`Map`](crate::Map).
+    Map = 20,
 }
 
 impl Kind {
-    const ALL: [Kind; 19] = [
+    const ALL: [Kind; 20] = [
         Kind::Mutex,
         Kind::Counter,
         Kind::Array,
@@ -98,6 +100,7 @@ impl Kind {
         Kind::InlineQueue,
         Kind::End,
         Kind::Root,
+        Kind::Map,
     ];
 
     /// Whether each participant has a word of its own for an object of this kind.
@@ -112,7 +115,7 @@ impl Kind {
 
     /// Whether somebody who waits at a queue may wait for it to go.
     pub(crate) fn is_awaited(self) -> bool {
-        self.is_queue() || matches!(self, Kind::End | Kind::Root)
+        self.is_queue() || matches!(self, Kind::End | Kind::Root | Kind::Map)
     }
 
     fn from_code(code: u32) -> Option<Kind> {
@@ -141,6 +144,7 @@ impl Kind {
             Kind::InlineQueue => "inline queue",
             Kind::End => "channel end",
             Kind::Root => "root",
+            Kind::Map => "map",
         }
     }
 }

@@ -380,7 +380,7 @@ impl Segment {
             }
         }
         if queues {
-            // It may have been the end of a channel, or, or a message in it, the last that named a queue.
+            // It may have been the end of a channel, or what was in it the last that named a queue.
             self.wake_queues();
         }
     }
@@ -484,17 +484,25 @@ macro_rules! named {
 }
 pub(crate) use named;
 
-/// Sends a handle as a number within its segment.
+/// Sends a handle as a number within its segment. A second parameter is a mode's name, or any type.
 macro_rules! travels {
+    (Map<K, V>) => {
+        crate::segment::travels!(impl [K, V] Map<K, V>);
+    };
     ($name:ident $(< $of:ident $(: $(?$sized:ident +)? $bound:path)? $(, $mode:ident)? >)?) => {
-        impl $(< $of $(: $(?$sized +)? $bound)? >)? serde::Serialize for $name $(< $of $(, $mode)? >)? {
+        crate::segment::travels!(
+            impl [$($of $(: $(?$sized +)? $bound)?)?] $name $(< $of $(, $mode)? >)?
+        );
+    };
+    (impl [$($generics:tt)*] $name:ident $(<$($of:ident),+>)?) => {
+        impl<$($generics)*> serde::Serialize for $name $(<$($of),+>)? {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 crate::codec::carry(&self.object).map_err(serde::ser::Error::custom)?;
                 serde::Serialize::serialize(&self.object.id.pack(), serializer)
             }
         }
 
-        impl<'de $(, $of $(: $(?$sized +)? $bound)?)?> serde::Deserialize<'de> for $name $(< $of $(, $mode)? >)? {
+        impl<'de, $($generics)*> serde::Deserialize<'de> for $name $(<$($of),+>)? {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let word = <u64 as serde::Deserialize>::deserialize(deserializer)?;
                 let object = crate::codec::reach::<Self>(word).map_err(serde::de::Error::custom)?;
@@ -502,9 +510,7 @@ macro_rules! travels {
             }
         }
 
-        impl $(< $of $(: $(?$sized +)? $bound)? >)? crate::segment::root::Handle
-            for $name $(< $of $(, $mode)? >)?
-        {
+        impl<$($generics)*> crate::segment::root::Handle for $name $(<$($of),+>)? {
             const STRUCTURE: crate::structure::Structure =
                 crate::structure::Structure::of_handle(
                     <Self as Shared>::KIND,

@@ -382,6 +382,19 @@ impl Segment {
         raw(&self.inner.memory, offset)
     }
 
+    /// As [`raw`](Segment::raw), for `count` of them in a row.
+    pub(crate) fn raw_slice<T: Raw>(&self, offset: u64, count: u32) -> &[T] {
+        let count = count as usize;
+        assert!(
+            offset
+                .checked_add((count * size_of::<T>()) as u64)
+                .is_some_and(|end| { end <= self.memory().len() })
+        );
+        // SAFETY: the first is inside the mapping and aligned, as `raw` has checked, and the last
+        // is inside too; `Raw` types may be shared whatever others write.
+        unsafe { std::slice::from_raw_parts(self.raw::<T>(offset), count) }
+    }
+
     pub(crate) fn participant(&self, slot: Slot) -> &RawParticipant {
         let size = size_of::<RawParticipant>() as u64;
         self.raw(self.geometry().participants_start() + u64::from(slot.index()) * size)

@@ -29,6 +29,7 @@ use super::participants::{Mark, Phase as Life, Slot, State};
 use super::{Segment, catalog};
 use crate::atomic::Ordering::Relaxed;
 use crate::error::Error;
+use crate::map;
 use crate::mutant::mutant;
 use crate::queue::carried;
 use crate::queue::inline::InlineRing;
@@ -197,6 +198,7 @@ impl Segment {
             Kind::OnceCell => once::recover(self, entry, dead),
             Kind::Value => value::recover_value(self, entry, dead),
             Kind::BoundedSemaphore => semaphore::recover(self, entry, dead),
+            Kind::Map => map::recover(self, entry, dead),
             // One that had left orderly is no party any more.
             Kind::Barrier if self.is_marked(dead, Mark::Attached, id.index) => {
                 barrier::recover(self, entry);

@@ -17,6 +17,7 @@ use super::participants::{Mark, Phase as Life, Slot};
 use super::{Segment, named, raw, root};
 use crate::atomic::Ordering::{Acquire, Relaxed};
 use crate::error::Error;
+use crate::map::{RawTable, Shape};
 use crate::plain::Element;
 use crate::queue::inline::InlineRing;
 use crate::queue::raw::RawRing;
@@ -73,9 +74,10 @@ pub struct Object {
     pub name: String,
     /// What its elements are.
     pub element: Element,
-    /// Bytes of an element.
+    /// Bytes of an element; of a map, those of a key and a value.
     pub element_bytes: u32,
-    /// How many elements it has; for a queue, how many messages may wait.
+    /// How many elements it has; for a queue, how many messages may wait, for a map, how many entries
+    /// it may hold.
     pub count: u64,
     /// Bytes that it takes.
     pub bytes: u64,
@@ -113,8 +115,8 @@ pub enum Content {
         /// Whether a message is leased, or waits to be received again.
         leases: bool,
     },
-    /// What there is to say of an event, a semaphore, a condition variable, a barrier or a cell, in
-    /// words and numbers.
+    /// What there is to say of an event, a semaphore, a condition variable, a barrier, a cell or a
+    /// map, in words and numbers.
     Facts(Vec<(&'static str, u64)>),
     /// The objects that something published names: index and generation of each.
     Handles(Vec<(u32, u32)>),
@@ -246,7 +248,10 @@ impl View {
             kind: entry.kind?,
             name,
             element: entry.element,
-            element_bytes: entry.element_bytes,
+            element_bytes: match entry.kind {
+                Some(Kind::Map) => Shape::of(&entry).map_or(0, Shape::entry_bytes),
+                _ => entry.element_bytes,
+            },
             count: entry.count,
             bytes: entry.bytes,
             attached,
@@ -315,6 +320,11 @@ impl View {
                     closed: ring.control().is_closed(),
                     leases: ring.has_leases(),
                 })
+            }
+            Kind::Map => {
+                let table = RawTable::new(segment, &entry)?;
+                let facts = [("entries", table.len()), ("capacity", entry.count)];
+                Some(Content::Facts(facts.to_vec()))
             }
             Kind::Root => {
                 let mut handles = Vec::new();

@@ -180,8 +180,8 @@ impl RawMutex {
     ) -> Option<Hold<'_>> {
         match self.lock(segment.slot(), deadline, |held| segment.suspect(held.owner)) {
             Ok(None) => return None,
-            Ok(Some(_)) => self.mark_consistent(),
-            Err(Poisoned) => {}
+            Ok(Some(Taken::OwnerDied)) => self.mark_consistent(),
+            Ok(Some(Taken::Clean)) | Err(Poisoned) => {}
         }
         Some(Hold(self))
     }
@@ -190,8 +190,8 @@ impl RawMutex {
     pub(crate) fn try_hold(&self, segment: &Segment) -> Option<Hold<'_>> {
         match self.try_lock(segment.slot()) {
             Err(Refused::Held) => return None,
-            Ok(_) => self.mark_consistent(),
-            Err(Refused::Poisoned) => {}
+            Ok(Taken::OwnerDied) => self.mark_consistent(),
+            Ok(Taken::Clean) | Err(Refused::Poisoned) => {}
         }
         Some(Hold(self))
     }

@@ -5,6 +5,7 @@
 use super::{EVENT_WAITERS, event_counts, live, locks, word};
 use crate::atomic::Ordering::SeqCst;
 use crate::atomic::{AtomicU32, AtomicU64};
+use crate::map::{Bucket, RawTable, State as BucketState, hash_of, home};
 use crate::queue::block::{NEUTRAL, Role};
 use crate::queue::cell::{Cell, State};
 use crate::queue::control::Control;
@@ -28,6 +29,7 @@ pub fn audit(segment: &Segment, living: &[u32]) -> Vec<String> {
             Kind::Queue => audit.queue(id, &entry),
             Kind::InlineQueue => audit.inline_queue(id, &entry),
             Kind::BoundedSemaphore => audit.permits(id, &entry),
+            Kind::Map => audit.map(id, &entry),
             Kind::Counter | Kind::Tally => audit.sum(id, &entry),
             Kind::ReentrantMutex => audit.reentrant(id, &entry),
             _ => {}
@@ -185,7 +187,7 @@ impl Audit<'_> {
     }
 
     /// What the object `id` names: a queue its blocks, and what messages carry; an end its queue;
-    /// a root what it is for.
+    /// a root what it is for; a map what its values name.
     fn references(&self, id: ObjectId, live: &[(ObjectId, Entry, Kind)]) -> Vec<ObjectId> {
         let segment = self.segment;
         let object = live.iter().find(|(one, ..)| *one == id);
@@ -199,6 +201,14 @@ impl Audit<'_> {
                 return (0..entry.count.min(64))
                     .filter_map(|it| ObjectId::unpack(name(it)))
                     .collect();
+            }
+            Some((_, entry, Kind::Map)) => {
+                let Some(table) = RawTable::new(segment, entry) else { return Vec::new() };
+                let values = entries(&table).into_iter().filter_map(|(place, _)| {
+                    let cell = table.cell(place);
+                    cell.value(cell.version().load(SeqCst))
+                });
+                return values.flat_map(|value| value.names).filter_map(ObjectId::unpack).collect();
             }
             Some((_, entry, Kind::Queue)) => RawRing::new(segment, entry),
             _ => None,
@@ -250,6 +260,46 @@ impl Audit<'_> {
         if let Some(slot) = Slot::from_tag(selector as u16) {
             let slot = slot.index();
             self.found(format!("sum {} still names slot {slot} as being folded", id.index));
+        }
+    }
+
+    /// Every bucket is free, or holds an entry that is found where it is looked for, and once.
+    fn map(&mut self, id: ObjectId, entry: &Entry) {
+        let Some(table) = RawTable::new(self.segment, entry) else {
+            return self.found(format!("map {} is none: {entry:?}", id.index));
+        };
+        let map = id.index;
+        let capacity = table.shape().capacity;
+        let mut keys = Vec::new();
+        for (place, bucket) in entries(&table) {
+            let cell = table.cell(place);
+            let (key, value) = (cell.key(), cell.value(cell.version().load(SeqCst)));
+            let (Some(key), Some(_)) = (key, value) else {
+                self.found(format!("map {map}: the cell of bucket {place} is none"));
+                continue;
+            };
+            if hash_of(&key) != bucket.hash {
+                self.found(format!("map {map}: bucket {place} has the hash of another key"));
+            }
+            let home = home(bucket.hash, capacity);
+            let distance = (place + capacity - home) % capacity;
+            let reach = table.reaches()[home as usize].load(SeqCst);
+            if reach <= distance {
+                self.found(format!("map {map}: bucket {place} is beyond the reach of its home"));
+            }
+            if keys.contains(&key) {
+                self.found(format!("map {map}: a key is there twice: {key:?}"));
+            }
+            keys.push(key);
+        }
+        for word in table.buckets().iter().map(|word| word.load(SeqCst)) {
+            let bucket = Bucket::unpack(word);
+            if bucket.pack() != word || matches!(bucket.state, BucketState::Claimed(_)) {
+                self.found(format!("map {map}: a bucket is left as {word:x}"));
+            }
+        }
+        for lock in table.locks() {
+            self.lock("a lock of a map", lock);
         }
     }
 
@@ -393,4 +443,11 @@ impl Audit<'_> {
         }
         self.sleepers("queue", &control.sleepers());
     }
+}
+
+/// The buckets of a map that hold entries.
+fn entries(table: &RawTable<'_>) -> Vec<(u32, Bucket)> {
+    let words = (0..).zip(table.buckets());
+    let buckets = words.map(|(place, word)| (place, Bucket::unpack(word.load(SeqCst))));
+    buckets.filter(|(_, bucket)| bucket.state == BucketState::Live).collect()
 }

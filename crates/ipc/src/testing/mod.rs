@@ -14,6 +14,7 @@ use crate::atomic::Ordering::{Relaxed, SeqCst};
 use crate::atomic::{AtomicU32, AtomicU64};
 use crate::codec::{self, Route};
 use crate::error::Error;
+use crate::map::{Bucket, RawTable, State as BucketState};
 use crate::queue::block::{Own, Role};
 use crate::queue::cell::{Cell, State};
 use crate::queue::control::Control;
@@ -297,6 +298,19 @@ pub fn leave_as(segment: &Segment, slot: u32) {
     recovery::leave(&participant, participant.inner.generation);
 }
 
+fn tables(segment: &Segment) -> impl Iterator<Item = RawTable<'_>> {
+    live(segment).filter_map(|(_, entry, _)| RawTable::new(segment, &entry))
+}
+
+/// Claims a free bucket of each map in the name of this process, as adding an entry begins.
+pub fn claim_buckets(segment: &Segment) {
+    for table in tables(segment) {
+        let claimed = Bucket { hash: 0, state: BucketState::Claimed(segment.slot()) }.pack();
+        let claim = |word: &&AtomicU64| word.compare_exchange(0, claimed, SeqCst, Relaxed).is_ok();
+        table.buckets().iter().find(claim).expect("a free bucket");
+    }
+}
+
 /// The participants that hold a lock: an object's or the catalog's, alone or as one of its readers.
 pub fn lock_holders(segment: &Segment) -> Vec<u32> {
     let owner = |(_, _, offset)| segment.raw::<RawMutex>(offset).state().0.map(Slot::index);
@@ -306,7 +320,9 @@ pub fn lock_holders(segment: &Segment) -> Vec<u32> {
             let share = move |slot: u32| word(segment, segment.geometry().share(slot, id.index));
             segment.slots().map(Slot::index).filter(move |slot| share(*slot) != 0)
         });
-    owners.chain(readers).collect()
+    let maps = tables(segment).flat_map(|table| table.locks());
+    let writers = maps.filter_map(|lock| lock.state().0.map(Slot::index)).collect::<Vec<_>>();
+    owners.chain(readers).chain(writers).collect()
 }
 
 /// The slots that somebody has claimed.
