@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use multiproc::{
     Array, Barrier, Broken, Condvar, Counter, Error, Event, LockError, Mutex, OnceCell, Passed,
-    Process, Queue,
+    Plain, Process, Queue,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -33,7 +33,9 @@ fn ready() -> Queue<()> {
 // Conditions ------------------------------------------------------------------------------------
 
 /// What sleepers and those who wake them tell each other.
-#[derive(Clone, Copy, Debug, Default, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout, Plain,
+)]
 #[repr(C)]
 struct Bedroom {
     asleep: u32,
