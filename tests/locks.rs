@@ -18,8 +18,8 @@ use std::thread;
 use std::time::Duration;
 
 use multiproc::{
-    Array, BoundedSemaphore, LockError, Mutex, OverRelease, Process, Queue, ReentrantMutex, RwLock,
-    Segment, Semaphore, Spawner,
+    Array, Barrier, BoundedSemaphore, Event, LockError, Mutex, OverRelease, Process, Queue,
+    ReentrantMutex, RwLock, Segment, Semaphore, Spawner,
 };
 use multiproc_ipc::testing::audit;
 use serde::{Deserialize, Serialize};
@@ -68,7 +68,8 @@ fn mutex_held_is_refused_to_everybody_in_each_form() {
 #[test]
 fn mutex_of_many_processes_has_one_inside_at_a_time() {
     let _guard = guard();
-    fn count(mutex: Mutex<[u64; 2]>) {
+    fn count(start: Barrier, mutex: Mutex<[u64; 2]>) {
+        start.wait().unwrap();
         for _ in 0..2_000 {
             let mut pair = mutex.lock().unwrap();
             assert_eq!(pair[0], pair[1]);
@@ -77,8 +78,8 @@ fn mutex_of_many_processes_has_one_inside_at_a_time() {
             pair[1] += 1;
         }
     }
-    let mutex = Mutex::new([0; 2]).unwrap();
-    let children = [(); 4].map(|()| Process::spawn(count, (mutex.clone(),)).unwrap());
+    let (start, mutex) = (Barrier::new(4).unwrap(), Mutex::new([0; 2]).unwrap());
+    let children = [(); 4].map(|()| Process::spawn(count, (start.clone(), mutex.clone())).unwrap());
     children.iter().for_each(|child| child.join_timeout(SOON).unwrap());
     assert_eq!(*mutex.lock().unwrap(), [8_000; 2]);
 }
@@ -269,16 +270,25 @@ fn semaphore_rises_beyond_what_it_began_with() {
 #[test]
 fn semaphore_wakes_as_many_as_it_is_raised_by() {
     let _guard = guard();
-    fn acquire(semaphore: Semaphore, ready: Queue<()>) {
+    /// Stays until it is over: whoever ends wakes the others to look again.
+    fn acquire(semaphore: Semaphore, ready: Queue<()>, over: Event) {
         ready.send(()).unwrap();
         semaphore.acquire();
+        ready.send(()).unwrap();
+        over.wait();
     }
-    let (semaphore, ready) = (Semaphore::new(0).unwrap(), ready());
-    let start = || Process::spawn(acquire, (semaphore.clone(), ready.clone())).unwrap();
+    let (semaphore, over, ready) = (Semaphore::new(0).unwrap(), Event::new().unwrap(), ready());
+    let start = || {
+        let arguments = (semaphore.clone(), ready.clone(), over.clone());
+        let child = Process::spawn(acquire, arguments).unwrap();
+        ready.recv_timeout(SOON).unwrap();
+        child
+    };
     let children = [start(), start(), start()];
-    children.iter().for_each(|_| ready.recv_timeout(SOON).unwrap());
     children.iter().for_each(asleep);
     semaphore.release(3);
+    children.iter().for_each(|_| ready.recv_timeout(SOON).unwrap());
+    over.set();
     children.iter().for_each(|child| child.join_timeout(SOON).unwrap());
     assert_eq!(semaphore.permits(), 0);
 }
@@ -300,7 +310,8 @@ fn semaphore_lowered_by_the_killed_stays_lower() {
 #[test]
 fn bounded_semaphore_bounds_how_many_are_inside() {
     let _guard = guard();
-    fn enter(semaphore: BoundedSemaphore, inside: Array<u32>) {
+    fn enter(start: Barrier, semaphore: BoundedSemaphore, inside: Array<u32>) {
+        start.wait().unwrap();
         for _ in 0..1_000 {
             let _permit = semaphore.acquire();
             assert!(inside.fetch_add(0, 1) < 2);
@@ -309,8 +320,10 @@ fn bounded_semaphore_bounds_how_many_are_inside() {
         }
     }
     let (semaphore, inside) = (BoundedSemaphore::new(2).unwrap(), Array::new(1).unwrap());
-    let start = || Process::spawn(enter, (semaphore.clone(), inside.clone())).unwrap();
-    let children = [start(), start(), start(), start()];
+    let start = Barrier::new(4).unwrap();
+    let children = [(); 4].map(|()| {
+        Process::spawn(enter, (start.clone(), semaphore.clone(), inside.clone())).unwrap()
+    });
     children.iter().for_each(|child| child.join_timeout(SOON).unwrap());
     assert_eq!((semaphore.available(), inside.get(0)), (2, 0));
 }

@@ -44,18 +44,24 @@ struct Bedroom {
     up: u32,
 }
 
-/// A bedroom and its two doors: for who is called, and for who looks how they are doing.
+/// A bedroom and its two doors: for who is called, and for who looks how they are doing. Who is up
+/// stays until it is over, because whoever ends wakes the others to look again.
 #[derive(Clone, Serialize, Deserialize)]
 struct Sleepers {
     bedroom: Mutex<Bedroom>,
     called: Condvar,
     changed: Condvar,
+    over: Event,
 }
 
 impl Sleepers {
     fn new() -> Sleepers {
-        let bedroom = Mutex::new(Bedroom::default()).unwrap();
-        Sleepers { bedroom, called: Condvar::new().unwrap(), changed: Condvar::new().unwrap() }
+        Sleepers {
+            bedroom: Mutex::new(Bedroom::default()).unwrap(),
+            called: Condvar::new().unwrap(),
+            changed: Condvar::new().unwrap(),
+            over: Event::new().unwrap(),
+        }
     }
 
     /// Sleeps until it is called and may get up.
@@ -68,6 +74,8 @@ impl Sleepers {
         guard.calls -= 1;
         guard.up += 1;
         self.changed.notify_all();
+        drop(guard);
+        self.over.wait();
     }
 
     /// Sleeps for a while, and gets up without having been called.
@@ -111,6 +119,8 @@ fn with_six_asleep(sleepers: &Sleepers, work: impl FnOnce()) {
         }
         sleepers.wait_until(|bedroom| bedroom.asleep == 6);
         work();
+        sleepers.wait_until(|bedroom| bedroom.up == 6);
+        sleepers.over.set();
         children.iter().for_each(|child| child.join_timeout(SOON).unwrap());
     });
     assert_eq!(*sleepers.bedroom.lock().unwrap(), Bedroom { up: 6, ..Bedroom::default() });
@@ -289,21 +299,49 @@ fn event_stays_set_for_every_process_until_it_is_cleared() {
     child.join_timeout(SOON).unwrap();
 }
 
+/// Has four children sleep over an event, while `work` lets them pass and looks how many have. Who has
+/// passed stays until it is over, because whoever ends wakes the others to look again.
+fn with_four_waiting(event: &Event, work: impl FnOnce(&Counter)) {
+    fn pass(event: Event, ready: Queue<()>, passed: Counter, over: Event) {
+        ready.send(()).unwrap();
+        event.wait();
+        passed.add(1);
+        over.wait();
+    }
+    let (ready, passed, over) = (ready(), Counter::new().unwrap(), Event::new().unwrap());
+    let children = [(); 4].map(|()| {
+        let arguments = (event.clone(), ready.clone(), passed.clone(), over.clone());
+        let child = Process::spawn(pass, arguments).unwrap();
+        ready.recv_timeout(SOON).unwrap();
+        asleep(&child);
+        child
+    });
+    work(&passed);
+    over.set();
+    children.iter().for_each(|child| child.join_timeout(SOON).unwrap());
+}
+
+#[test]
+fn event_set_wakes_every_process_that_waits() {
+    let _guard = guard();
+    let event = Event::new().unwrap();
+    with_four_waiting(&event, |passed| {
+        event.set();
+        eventually("all have passed", || passed.get() == 4);
+    });
+}
+
 #[test]
 fn event_with_auto_reset_lets_one_process_pass_each_time() {
     let _guard = guard();
-    fn pass(event: Event, passed: Counter) {
-        event.wait();
-        passed.add(1);
-    }
-    let (event, passed) = (Event::auto_reset().unwrap(), Counter::new().unwrap());
-    let children = [(); 4].map(|()| Process::spawn(pass, (event.clone(), passed.clone())).unwrap());
-    for one in 1..=4 {
-        event.set();
-        eventually("one has passed", || passed.get() == one);
-        assert!(!event.is_set(), "it has taken the event with it");
-    }
-    children.iter().for_each(|child| child.join_timeout(SOON).unwrap());
+    let event = Event::auto_reset().unwrap();
+    with_four_waiting(&event, |passed| {
+        for one in 1..=4 {
+            event.set();
+            eventually("one has passed", || passed.get() == one);
+            assert!(!event.is_set(), "it has taken the event with it");
+        }
+    });
 }
 
 #[test]

@@ -18,7 +18,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use multiproc::{Array, Plain, Process, Queue, Segment, Spawner, Value};
+use multiproc::{Array, Barrier, Plain, Process, Queue, Segment, Spawner, Value};
 use support::{Random, SOON, guard, kill};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -80,17 +80,20 @@ fn values_and_arrays_doubled_by_a_child_are_doubled_here() {
 #[test]
 fn value_updated_by_many_processes_loses_no_update() {
     let _guard = guard();
-    fn count(value: Value<[u64; 3]>, array: Array<u32>) {
-        for _ in 0..2_000 {
+    fn count(start: Barrier, value: Value<[u64; 3]>, array: Array<u32>) {
+        start.wait().unwrap();
+        for _ in 0..20_000 {
             value.update(|numbers| numbers.map(|number| number + 1));
             array.fetch_add(1, 1);
         }
     }
     let (value, array) = (Value::new([0; 3]).unwrap(), Array::new(3).unwrap());
-    let children = [(); 4].map(|()| Process::spawn(count, (value.clone(), array.clone())).unwrap());
+    let start = Barrier::new(4).unwrap();
+    let children = [(); 4]
+        .map(|()| Process::spawn(count, (start.clone(), value.clone(), array.clone())).unwrap());
     children.iter().for_each(|child| child.join_timeout(SOON).unwrap());
-    assert_eq!(value.get(), [8_000; 3]);
-    assert_eq!(array.to_vec(), [0, 8_000, 0]);
+    assert_eq!(value.get(), [80_000; 3]);
+    assert_eq!(array.to_vec(), [0, 80_000, 0]);
 }
 
 #[test]
