@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use multiproc_ipc::{
-    Barrier, BoundedSemaphore, Broken, Condvar, Event, LockError, Mutex, OnceCell, Queue,
+    Barrier, BoundedSemaphore, Broken, Condvar, Counter, Event, LockError, Mutex, OnceCell, Queue,
     ReentrantMutex, RwLock, Semaphore,
 };
 use multiproc_process::Process;
@@ -154,6 +154,45 @@ fn condvar_notifies_another_process() {
     assert_eq!(guard[1], 42);
     drop(guard);
     child.join_timeout(SOON).unwrap();
+}
+
+/// A waiter is woken when an owner dies, looks, and waits again. It had no way to say that the data
+/// is consistent, and poisoned the lock for all by letting go of it.
+#[test]
+fn mutex_owner_killed_while_another_waits_is_told_to_the_next() {
+    let (mutex, condvar) = (Mutex::new(0_u32).unwrap(), Condvar::new().unwrap());
+    let (looks, ready) = (Counter::new().unwrap(), ready());
+    fn wait(mutex: Mutex<u32>, condvar: Condvar, looks: Counter) {
+        let condition = |value: &mut u32| {
+            looks.add(1);
+            *value == 0
+        };
+        let guard = condvar.wait_while(mutex.lock().unwrap(), condition).unwrap();
+        assert_eq!(*guard, 1);
+    }
+    let waiting = Process::spawn(wait, (mutex.clone(), condvar.clone(), looks.clone())).unwrap();
+    let looked = |times| {
+        while looks.get() < times {
+            std::thread::yield_now();
+        }
+    };
+    looked(1);
+    fn hold(mutex: Mutex<u32>, condvar: Condvar, ready: Queue<()>) {
+        let _guard = mutex.lock().unwrap();
+        condvar.notify_all();
+        ready.send(()).unwrap();
+        std::thread::sleep(SOON);
+    }
+    let held = (mutex.clone(), condvar.clone(), ready.clone());
+    kill_when_ready(&Process::spawn(hold, held).unwrap(), &ready);
+    looked(2);
+    let mut guard = mutex.lock_timeout(SOON).unwrap();
+    assert!(guard.owner_died());
+    guard.mark_consistent();
+    *guard = 1;
+    drop(guard);
+    condvar.notify_all();
+    waiting.join_timeout(SOON).unwrap();
 }
 
 #[test]

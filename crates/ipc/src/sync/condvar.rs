@@ -27,6 +27,10 @@ use crate::segment::{Object, Segment, handle};
 /// held; here notifying never blocks. As everywhere, a wait may end without a notification: wait for
 /// a condition, with [`wait_while`](Condvar::wait_while).
 ///
+/// When an owner of the lock dies, those who wait here get the lock, one by one, to look again. Who
+/// goes on waiting has repaired nothing and poisons nothing: whoever takes the lock next is told of
+/// the death.
+///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use multiproc_ipc::{Condvar, Mutex};
@@ -102,7 +106,7 @@ impl Condvar {
         deadline: Option<Deadline>,
     ) -> Result<(MutexGuard<'a, T>, bool), LockError> {
         let mutex = guard.mutex();
-        let notified = self.waiters().wait_once(deadline, || drop(guard));
+        let notified = self.waiters().wait_once(deadline, || guard.pass_on());
         Ok((mutex.lock()?, notified))
     }
 

@@ -401,6 +401,12 @@ impl<'a, T: Plain> MutexGuard<'a, T> {
         self.mutex
     }
 
+    /// Lets go of the lock without poisoning it: who comes next is told what this one was told.
+    pub(super) fn pass_on(self) {
+        self.mutex.word().release_untouched(self.taken);
+        std::mem::forget(self);
+    }
+
     /// Whether the last owner died while it held the lock: the data may be half changed.
     pub fn owner_died(&self) -> bool {
         self.taken == Taken::OwnerDied
