@@ -10,7 +10,9 @@
 use std::marker::PhantomData;
 
 use multiproc_ipc::testing::{self, Snapshot};
-use multiproc_ipc::{Counter, Mutex, Queue, ReentrantMutex, RwLock, Segment, Tally, Value};
+use multiproc_ipc::{
+    Condvar, Counter, Mutex, Queue, ReentrantMutex, RwLock, Segment, Tally, Value,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -130,6 +132,7 @@ objects! {
     tally: Tally<[u64; 2]>,
     rwlock: RwLock<[u64; 2]>,
     reentrant: ReentrantMutex<[u64; 2]>,
+    condvar: Condvar,
 }
 
 /// The segment that the scripts play in, as the controller has it.
@@ -158,6 +161,7 @@ impl World {
             tally: Tally::new_in(&segment).expect("room"),
             rwlock: RwLock::new_in(&segment, [0; 2]).expect("room"),
             reentrant: ReentrantMutex::new_in(&segment, [0; 2]).expect("room"),
+            condvar: Condvar::new_in(&segment).expect("room"),
         };
         let names = objects.names(&segment);
         let ledger = Ledger::default();

@@ -11,6 +11,7 @@ use crate::verdict::Lock;
 use crate::world::World;
 
 mod catalog;
+mod condvar;
 mod lease;
 mod mutex;
 mod queue;
@@ -147,6 +148,7 @@ pub(crate) fn all() -> Vec<Script> {
         tally::SCRIPTS,
         rwlock::SCRIPTS,
         reentrant::SCRIPTS,
+        condvar::SCRIPTS,
     ]
     .concat()
 }
