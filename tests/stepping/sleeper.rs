@@ -187,7 +187,9 @@ impl Asleep {
 
     /// Whether it sleeps on although what it sleeps for has come.
     pub(crate) fn sleeps_on(&self, world: &World) -> bool {
-        (self.sleeper.has_come)(world) && !self.ends_within(AWAKE)
+        // It looks before we do, which may change what is there.
+        let ends = self.ends_within(Duration::from_millis(1));
+        !ends && (self.sleeper.has_come)(world) && !self.ends_within(AWAKE)
     }
 
     /// Brings about what it sleeps for; whether it sleeps on all the same.
