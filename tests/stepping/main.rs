@@ -151,6 +151,11 @@ fn map_survives_every_instruction() {
 }
 
 #[test]
+fn condvar_survives_every_instruction() {
+    group("condvar");
+}
+
+#[test]
 #[ignore = "takes minutes"]
 fn whole() {
     let counts = launch::play(|_| true, None, LONGEST_WHOLE);

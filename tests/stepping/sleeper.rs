@@ -20,6 +20,8 @@ pub(crate) struct Sleeper {
     has_come: fn(&World) -> bool,
     /// Brings it about.
     bring: fn(&Objects),
+    /// How many threads do so.
+    threads: u64,
 }
 
 /// Whether nobody has a lock but the sleeper, who may have to take several.
@@ -36,6 +38,7 @@ pub(crate) const RECEIVER: Sleeper = Sleeper {
     sleep: |names, segment| drop(names.queue.reach(segment).recv()),
     has_come: |World { objects, .. }| !objects.queue.is_empty() || objects.queue.is_closed(),
     bring: |objects| objects.queue.close(),
+    threads: 1,
 };
 
 /// Waits for room in the queue.
@@ -46,6 +49,7 @@ pub(crate) const SENDER: Sleeper = Sleeper {
     },
     has_come: |World { objects, .. }| objects.queue.len() < CAPACITY || objects.queue.is_closed(),
     bring: |objects| objects.queue.close(),
+    threads: 1,
 };
 
 /// Waits for a number.
@@ -132,6 +136,7 @@ pub(crate) const LOCKER: Sleeper = Sleeper {
     },
     has_come: is_let_go,
     bring: |_| (),
+    threads: 1,
 };
 
 /// Waits for a share of the read-write lock.
@@ -140,6 +145,7 @@ pub(crate) const READER: Sleeper = Sleeper {
     sleep: |names, segment| drop(names.rwlock.reach(segment).read()),
     has_come: is_let_go,
     bring: |_| (),
+    threads: 1,
 };
 
 /// Waits for the read-write lock as a whole.
@@ -152,6 +158,7 @@ pub(crate) const WRITER: Sleeper = Sleeper {
     },
     has_come: is_let_go,
     bring: |_| (),
+    threads: 1,
 };
 
 /// Waits for the reentrant mutex.
@@ -164,6 +171,56 @@ pub(crate) const NESTER: Sleeper = Sleeper {
     },
     has_come: is_let_go,
     bring: |_| (),
+    threads: 1,
+};
+
+/// Waits at the condition variable until the data under the mutex has changed.
+fn wait_for_change(names: &Names, segment: &Segment) {
+    let (mutex, condvar) = (names.mutex.reach(segment), names.condvar.reach(segment));
+    let changed = mutex.lock().and_then(|guard| condvar.wait_while(guard, |data| data[0] == 0));
+    if let Ok(mut guard) = changed {
+        guard.mark_consistent();
+    }
+}
+
+/// Whether it has.
+fn has_changed(world: &World) -> bool {
+    world.objects.mutex.lock().map_or(true, |mut guard| {
+        guard.mark_consistent();
+        guard[0] != 0
+    })
+}
+
+/// Changes it.
+fn change(objects: &Objects) {
+    if let Ok(mut guard) = objects.mutex.lock() {
+        guard.mark_consistent();
+        crate::scripts::bump(&mut guard);
+    }
+    objects.condvar.notify_all();
+}
+
+/// Waits for data to change.
+pub(crate) const WAITER: Sleeper = Sleeper {
+    name: "waiter",
+    sleep: wait_for_change,
+    has_come: has_changed,
+    bring: change,
+    threads: 1,
+};
+
+/// Two threads that do so.
+pub(crate) const WAITERS: Sleeper = Sleeper {
+    name: "pair of waiters",
+    sleep: |names, segment| {
+        std::thread::scope(|scope| {
+            scope.spawn(|| wait_for_change(names, segment));
+            wait_for_change(names, segment);
+        });
+    },
+    has_come: has_changed,
+    bring: change,
+    threads: 2,
 };
 
 /// A process that is asleep in the world. Killed when it is dropped.
@@ -191,7 +248,8 @@ impl Asleep {
         let asleep = Asleep { sleeper, _process: process, end };
         // It may also find at once what it looks for.
         for _ in 0..1000 {
-            if testing::sleepers(&world.segment) > before || asleep.ends_within(Duration::ZERO) {
+            let announced = testing::sleepers(&world.segment) - before;
+            if announced >= sleeper.threads || asleep.ends_within(Duration::ZERO) {
                 break;
             }
             std::thread::sleep(Duration::from_millis(1));
@@ -203,7 +261,9 @@ impl Asleep {
 
     /// Whether it sleeps on although what it sleeps for has come.
     pub(crate) fn sleeps_on(&self, world: &World) -> bool {
-        (self.sleeper.has_come)(world) && !self.ends_within(AWAKE)
+        // It looks before we do, which may change what is there.
+        let ends = self.ends_within(Duration::from_millis(1));
+        !ends && (self.sleeper.has_come)(world) && !self.ends_within(AWAKE)
     }
 
     /// Brings about what it sleeps for; whether it sleeps on all the same.

@@ -11,8 +11,9 @@ use std::marker::PhantomData;
 
 use multiproc_ipc::testing::{self, Snapshot};
 use multiproc_ipc::{
-    Barrier, BoundedSemaphore, Counter, Error, Event, Handle, Inline, Map, Mutex, OnceCell, Queue,
-    Receiver, RecvError, ReentrantMutex, RwLock, Segment, Semaphore, Slices, Tally, Value,
+    Barrier, BoundedSemaphore, Condvar, Counter, Error, Event, Handle, Inline, Map, Mutex,
+    OnceCell, Queue, Receiver, RecvError, ReentrantMutex, RwLock, Segment, Semaphore, Slices,
+    Tally, Value,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -184,6 +185,7 @@ objects! {
     gate: Event,
     barrier: Barrier,
     cell: OnceCell<[u64; 2]>,
+    condvar: Condvar,
 }
 
 /// The segment that the scripts play in, as the controller has it.
@@ -222,6 +224,7 @@ impl World {
             gate: Event::auto_reset_in(&segment).expect("room"),
             barrier: Barrier::new_in(&segment, 2).expect("room"),
             cell: OnceCell::new_in(&segment).expect("room"),
+            condvar: Condvar::new_in(&segment).expect("room"),
         };
         let names = objects.names(&segment);
         let ledger = Ledger::default();

@@ -15,6 +15,7 @@ impl Peer<'_> {
             crate::scripts::bump(&mut guard);
         });
         self.world.ledger.others.changed += self.changed(Lock::Mutex, held, changed);
+        self.world.objects.condvar.notify_all();
         let rwlock = self.world.objects.rwlock.clone();
         let read = rwlock.read_timeout(SOME_TIME).map(|guard| {
             let (data, died) = (*guard, guard.owner_died());

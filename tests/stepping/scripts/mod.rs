@@ -13,6 +13,7 @@ use crate::world::World;
 mod barrier;
 mod catalog;
 mod channel;
+mod condvar;
 mod event;
 mod inline;
 mod lease;
@@ -163,6 +164,7 @@ pub(crate) fn all() -> Vec<Script> {
         rwlock::SCRIPTS,
         reentrant::SCRIPTS,
         map::SCRIPTS,
+        condvar::SCRIPTS,
     ]
     .concat()
 }
