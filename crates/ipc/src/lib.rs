@@ -57,12 +57,14 @@ mod codec;
 mod error;
 #[doc(hidden)]
 pub mod family;
+#[cfg(all(test, loom))]
+mod model;
 mod pipe;
 mod plain;
 mod queue;
 mod segment;
 mod sync;
-#[cfg(feature = "testing")]
+#[cfg(any(feature = "testing", all(test, loom)))]
 #[doc(hidden)]
 pub mod testing;
 mod value;

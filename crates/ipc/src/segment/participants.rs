@@ -30,11 +30,9 @@
 //! In `Joining` it is known by its pid alone; whoever proves its death frees the slot. A `Reserved`
 //! slot dies with the parent.
 
-use multiproc_sys::pidfd::PidFd;
-
 use super::layout::{Geometry, Raw};
-use crate::atomic::AtomicU64;
 use crate::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use crate::atomic::{AtomicU64, PidFd};
 
 /// A participant's place in the segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -40,8 +40,8 @@ use crate::atomic::futex::{self, Waited};
 use crate::atomic::{AtomicU32, AtomicU64, fence};
 use crate::segment::layout::Raw;
 
-/// How often a waiter looks again before it sleeps.
-const SPINS: u32 = 64;
+/// How often a waiter looks again before it sleeps. Once in a model, where it is no use.
+const SPINS: u32 = if cfg!(loom) { 1 } else { 64 };
 /// The first and the longest sleep of a thread stuck behind an owner.
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
 
