@@ -38,7 +38,10 @@ mod execution;
 pub(crate) mod futex;
 pub(crate) mod pidfd;
 
+mod event;
 mod mutex;
+mod rwlock;
+mod semaphore;
 
 /// How often a thread may be interrupted where it could go on, if `LOOM_MAX_PREEMPTIONS` says nothing.
 const PREEMPTIONS: usize = 2;

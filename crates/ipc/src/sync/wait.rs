@@ -22,8 +22,9 @@
 //!
 //! # Orderings
 //!
-//! - `eventcount`: the announcement (RMW, `SeqCst`) precedes the second look; the change precedes a
-//!   `SeqCst` fence, which precedes the look for sleepers. One of the two sees the other.
+//! - `eventcount`: the announcement precedes a `SeqCst` fence, which precedes the second look; the
+//!   change, or a repair, precedes a `SeqCst` fence, which precedes the look for sleepers. One of the
+//!   two sees the other.
 //!
 //! # If a process dies
 //!
@@ -77,9 +78,9 @@ impl EventCount {
     }
 
     fn announce(&self) -> Ticket {
-        // ORDERING(eventcount): SeqCst RMW, before the caller's second look.
         // DEATH: one waiter too many until recovery.
         let ticket = Ticket(self.0.fetch_add(1, SeqCst));
+        // ORDERING(eventcount): the announcement before this fence, the caller's second look after it.
         fence(SeqCst);
         ticket
     }
@@ -122,6 +123,8 @@ impl EventCount {
 
     /// Starts a new epoch without sleepers and wakes everybody, whoever died in the old one.
     pub(crate) fn recover(&self) {
+        // ORDERING(eventcount): the repairs before this fence, the look for sleepers after it.
+        fence(SeqCst);
         let mut word = self.0.load(Relaxed);
         while word & WAITERS != 0 {
             let epoch = word.wrapping_add(ONE_EPOCH) & EPOCH;
