@@ -38,6 +38,7 @@ mod execution;
 pub(crate) mod futex;
 pub(crate) mod pidfd;
 
+mod barrier;
 mod event;
 mod mutex;
 mod rwlock;

@@ -3,7 +3,7 @@
 //! # Shared layout
 //!
 //! ```text
-//! RawBarrier   state u64 [ generation 32 | broken 1 | arrived 31 ], waiters, failed u32
+//! RawBarrier   state u64 [ generation 24 | failed 8 | broken 1 | arrived 31 ], waiters
 //! ```
 //!
 //! # States
@@ -13,6 +13,9 @@
 //! | `arrived < parties` | filling |
 //! | `arrived == parties` | the last one runs the action; who comes now waits for the next generation |
 //! | `broken` | everybody fails, until it is reset |
+//!
+//! `failed` has a bit for each of the last generations, the latest in the lowest: whether it was
+//! reset instead of passed. It changes with the generation, so that all who waited in one agree.
 //!
 //! # If a process dies
 //!
@@ -26,8 +29,8 @@ use std::time::Duration;
 use multiproc_sys::clock::Deadline;
 
 use super::wait::EventCount;
+use crate::atomic::AtomicU64;
 use crate::atomic::Ordering::{Relaxed, SeqCst};
-use crate::atomic::{AtomicU32, AtomicU64};
 use crate::error::Error;
 use crate::segment::catalog::{Entry, Kind};
 use crate::segment::layout::{Geometry, Raw};
@@ -62,8 +65,6 @@ pub struct Barrier {
 struct RawBarrier {
     state: AtomicU64,
     waiters: EventCount,
-    /// The generation that was reset while some waited in it, plus 1.
-    failed: AtomicU32,
 }
 
 // SAFETY: atomics only.
@@ -73,22 +74,50 @@ unsafe impl Raw for RawBarrier {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct State {
     generation: u32,
+    failed: u8,
     broken: bool,
     arrived: u32,
 }
 
+/// Generations are counted in 24 bits.
+const GENERATIONS: u32 = 0xff_ffff;
+/// Set in the word of a broken barrier.
+const BROKEN: u64 = 1 << 31;
+
 impl State {
     fn unpack(word: u64) -> State {
-        let broken = word >> 31 & 1 != 0;
-        State { generation: (word >> 32) as u32, broken, arrived: word as u32 & 0x7fff_ffff }
+        State {
+            generation: (word >> 40) as u32,
+            failed: (word >> 32) as u8,
+            broken: word & BROKEN != 0,
+            arrived: word as u32 & 0x7fff_ffff,
+        }
     }
 
     fn pack(self) -> u64 {
-        u64::from(self.generation) << 32 | u64::from(self.broken) << 31 | u64::from(self.arrived)
+        let broken = if self.broken { BROKEN } else { 0 };
+        u64::from(self.generation) << 40
+            | u64::from(self.failed) << 32
+            | broken
+            | u64::from(self.arrived)
     }
 
-    fn next(self) -> State {
-        State { generation: self.generation.wrapping_add(1), broken: false, arrived: 0 }
+    /// The next generation, when this one has passed or failed.
+    fn next(self, failed: bool) -> State {
+        let generation = (self.generation + 1) & GENERATIONS;
+        let failed = self.failed << 1 | u8::from(failed);
+        State { generation, failed, broken: false, arrived: 0 }
+    }
+
+    /// What has become of a generation; `None` while it waits.
+    fn outcome(self, generation: u32) -> Option<Result<(), Broken>> {
+        let failed = match self.generation.wrapping_sub(generation) & GENERATIONS {
+            0 if !self.broken => return None,
+            0 => true,
+            // Of one that is longer ago nothing is known but that it is over.
+            age => self.failed.checked_shr(age - 1).unwrap_or(0) & 1 != 0,
+        };
+        Some(if failed { Err(Broken) } else { Ok(()) })
     }
 }
 
@@ -241,19 +270,13 @@ impl Barrier {
         action();
         std::mem::forget(abort);
         // DEATH: before, the death breaks the barrier; after, nobody is woken, and recovery does it.
-        let passed = self.change(mine, mine.next());
+        let passed = self.change(mine, mine.next(false));
         self.raw().waiters.notify(u32::MAX);
         passed.then_some(()).ok_or(Broken)
     }
 
-    /// What has become of a generation; `None` while it waits.
     fn outcome(&self, generation: u32) -> Option<Result<(), Broken>> {
-        let state = self.state();
-        if state.generation != generation {
-            let failed = self.raw().failed.load(SeqCst) == generation.wrapping_add(1);
-            return Some(if failed { Err(Broken) } else { Ok(()) });
-        }
-        state.broken.then_some(Err(Broken))
+        self.state().outcome(generation)
     }
 
     /// Breaks the barrier, if it is still in `generation`.
@@ -280,10 +303,7 @@ impl Barrier {
     pub fn reset(&self) {
         loop {
             let state = self.state();
-            if state.arrived > 0 || state.broken {
-                self.raw().failed.store(state.generation.wrapping_add(1), SeqCst);
-            }
-            if self.change(state, state.next()) {
+            if self.change(state, state.next(state.broken || state.arrived > 0)) {
                 self.raw().waiters.notify(u32::MAX);
                 return;
             }
@@ -295,7 +315,7 @@ impl Barrier {
 pub(crate) fn recover(segment: &Segment, entry: &Entry) {
     if Barrier::fits(segment.geometry(), entry) {
         let raw: &RawBarrier = segment.raw(entry.offset);
-        raw.state.fetch_or(State { generation: 0, broken: true, arrived: 0 }.pack(), SeqCst);
+        raw.state.fetch_or(BROKEN, SeqCst);
     }
 }
 
@@ -330,8 +350,22 @@ impl Shared for Barrier {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::atomic::AtomicU32;
 
     const SOON: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn outcome_of_a_generation_is_known_to_who_comes_late() {
+        let waiting = State { generation: GENERATIONS, failed: 0, broken: false, arrived: 1 };
+        assert_eq!(State::unpack(waiting.pack()), waiting);
+        assert_eq!(waiting.outcome(GENERATIONS), None);
+        let later = waiting.next(true).next(false).next(true);
+        assert_eq!(later.generation, 2);
+        assert_eq!(later.outcome(GENERATIONS), Some(Err(Broken)));
+        assert_eq!(later.outcome(0), Some(Ok(())));
+        assert_eq!(later.outcome(1), Some(Err(Broken)));
+        assert_eq!(State { broken: true, ..later }.outcome(2), Some(Err(Broken)));
+    }
 
     /// What each of `parties` threads gets from `work`.
     fn together<R: Send>(parties: u32, work: impl Fn() -> R + Sync) -> Vec<R> {
