@@ -41,6 +41,7 @@ pub(crate) mod pidfd;
 mod barrier;
 mod event;
 mod mutex;
+mod participants;
 mod rwlock;
 mod semaphore;
 
@@ -135,7 +136,7 @@ impl<H: Serialize + DeserializeOwned + Send + Sync + 'static> Stage<H> {
             let (slot, raw) = (segment.slot().index(), segment.participant(segment.slot()));
             let state = raw.state();
             assert!(raw.bury(state));
-            raw.release();
+            raw.release(state);
             raw.claim(pid(slot), pid(slot).into()).expect("free");
         }
         let bench = Bench::new(&segments[0]).expect("room for a copy");
