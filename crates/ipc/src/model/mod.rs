@@ -40,10 +40,13 @@ pub(crate) mod pidfd;
 
 mod barrier;
 mod event;
+mod fold;
 mod mutex;
+mod once;
 mod participants;
 mod rwlock;
 mod semaphore;
+mod value;
 
 /// How often a thread may be interrupted where it could go on, if `LOOM_MAX_PREEMPTIONS` says nothing.
 const PREEMPTIONS: usize = 2;
