@@ -1,11 +1,16 @@
-//! The atomics of this crate, and the futex: one place that everything imports them from.
+//! What the algorithms stand on: atomics, the futex, and the proof of a death; one place that
+//! everything imports them from.
 //!
-//! Every word of shared memory is reached through these. A build for loom puts others in their
-//! place, without a change to the algorithms.
+//! The models put others in their place, without a change to the algorithms.
 
-pub(crate) use std::sync::atomic::{
-    AtomicI8, AtomicI16, AtomicI32, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering,
-    fence,
+#[cfg(all(test, loom))]
+pub(crate) use crate::model::{
+    atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, fence},
+    futex,
+    pidfd::PidFd,
 };
-
-pub(crate) use multiproc_sys::futex;
+#[cfg(not(all(test, loom)))]
+pub(crate) use multiproc_sys::{futex, pidfd::PidFd};
+pub(crate) use std::sync::atomic::{AtomicI8, AtomicI16, AtomicI32, AtomicI64, Ordering};
+#[cfg(not(all(test, loom)))]
+pub(crate) use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, fence};

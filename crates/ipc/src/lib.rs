@@ -80,6 +80,8 @@ mod error;
 #[doc(hidden)]
 pub mod family;
 mod map;
+#[cfg(all(test, loom))]
+mod model;
 mod mutant;
 mod pipe;
 mod plain;
@@ -88,7 +90,7 @@ mod segment;
 mod select;
 mod structure;
 mod sync;
-#[cfg(feature = "testing")]
+#[cfg(any(feature = "testing", all(test, loom)))]
 #[doc(hidden)]
 pub mod testing;
 mod value;

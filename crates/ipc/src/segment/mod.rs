@@ -26,10 +26,9 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use multiproc_sys::host;
-use multiproc_sys::pidfd::PidFd;
 
-use crate::atomic::AtomicU64;
 use crate::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use crate::atomic::{AtomicU64, PidFd};
 use crate::error::Error;
 
 pub(crate) mod catalog;

@@ -30,11 +30,9 @@
 //! In `Joining` it is known by its pid alone; whoever proves its death frees the slot. A `Reserved`
 //! slot dies with the parent.
 
-use multiproc_sys::pidfd::PidFd;
-
 use super::layout::{Geometry, Raw};
-use crate::atomic::AtomicU64;
 use crate::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use crate::atomic::{AtomicU64, PidFd};
 
 /// A participant's place in the segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -200,14 +198,14 @@ impl RawParticipant {
         Some(taken)
     }
 
-    /// Frees the slot after the sweep.
-    pub(crate) fn release(&self) {
-        let dead = self.state();
-        debug_assert_eq!(dead.phase, Phase::Dead);
+    /// Frees the slot after the sweep of who was buried in the state `seen`. If an heir has taken the
+    /// place meanwhile, it stays the heir's.
+    pub(crate) fn release(&self, seen: State) {
+        let dead = seen.to(Phase::Dead, seen.pid);
         let generation = (dead.generation + 1) & GENERATIONS;
         self.last_progress.store(self.progress.load(Relaxed), Relaxed);
         // DEATH: the slot stays dead and is swept again.
-        self.state.store(State { generation, phase: Phase::Free, pid: 0 }.pack(), SeqCst);
+        self.change(dead, State { generation, phase: Phase::Free, pid: 0 });
     }
 
     /// The work done by the process that had this slot in `generation`; `None` if another one has
@@ -332,14 +330,30 @@ mod tests {
         slot.progress.store(7, Relaxed);
         assert_eq!(slot.progress_of(first.generation), Some(7));
         assert!(slot.bury(first));
-        slot.release();
+        slot.release(first);
         assert_eq!(slot.progress_of(first.generation), Some(7), "swept");
         let second = slot.claim(2, 2).unwrap();
         assert_eq!(slot.progress_of(first.generation), Some(7), "taken by another");
         assert_eq!(slot.progress_of(second.generation), Some(0));
         assert!(slot.bury(second));
-        slot.release();
+        slot.release(second);
         assert_eq!(slot.progress_of(first.generation), None);
+    }
+
+    /// An heir needs no catalog to take a dead one's place, so it may come while that is swept. The
+    /// sweeper then freed the place under its feet: if the heir died holding the catalog in the name
+    /// of a slot that was free, nobody ever took it from it.
+    #[test]
+    fn release_of_a_place_that_an_heir_has_taken_leaves_it_to_the_heir() {
+        let slot = participant();
+        let alive = slot.claim(1, 1).unwrap();
+        assert!(slot.bury(alive));
+        let heir = slot.take_over(slot.state(), 2, 2).unwrap();
+        slot.release(alive);
+        assert_eq!(slot.state(), heir);
+        assert!(slot.bury(heir));
+        slot.release(heir);
+        assert_eq!(slot.state().phase, Phase::Free);
     }
 
     #[test]
@@ -348,7 +362,7 @@ mod tests {
         let alive = slot.claim(1, 1).unwrap();
         assert!(slot.bury(alive));
         assert!(!slot.bury(alive), "only one may sweep");
-        slot.release();
+        slot.release(alive);
         assert_eq!(slot.claim(1, 1).unwrap().generation, alive.generation + 1);
     }
 }

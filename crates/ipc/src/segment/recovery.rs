@@ -84,12 +84,12 @@ impl Segment {
         };
         let dead = others().filter_map(|slot| Some((slot, self.proven_dead(slot)?)));
         let swept = dead.filter(|(slot, state)| self.sweep(&catalog, *slot, *state));
-        swept.inspect(|(slot, _)| self.participant(*slot).release()).count()
+        swept.inspect(|(slot, state)| self.participant(*slot).release(*state)).count()
     }
 
     /// Frees the slot of a participant that is dead, for a process that has none of its own yet: it
     /// takes the dead one's place, and cleans up after it from there.
-    pub(super) fn inherit(&self, pid: u32, identity: u64) {
+    pub(crate) fn inherit(&self, pid: u32, identity: u64) {
         let taken = self.slots().find_map(|slot| {
             let dead = self.proven_dead(slot)?;
             Some((slot, self.participant(slot).take_over(dead, pid, identity)?))
@@ -119,7 +119,7 @@ impl Segment {
         let ours = state.generation == place.generation
             && (state.pid == child || state.phase == Life::Reserved);
         if ours && self.sweep(&catalog, slot, state) {
-            self.participant(slot).release();
+            self.participant(slot).release(state);
         }
         Ok(())
     }
@@ -137,7 +137,7 @@ impl Segment {
             return false;
         }
         if mutant!(ReleasedFirst) {
-            participant.release();
+            participant.release(participant.state());
         }
         let touched: Vec<u32> =
             self.entries().filter(|index| self.is_marked(dead, Mark::Touched, *index)).collect();
@@ -279,6 +279,6 @@ fn sweep_own_slot(segment: &Segment, state: State) {
     // one.
     // DEATH: the slot is dead, not free, and swept again.
     if swept {
-        segment.participant(me).release();
+        segment.participant(me).release(state);
     }
 }

@@ -206,17 +206,13 @@ impl RawMutex {
     /// that the data is consistent.
     pub(crate) fn unlock(&self) {
         let word = self.0.load(Relaxed);
-        if word & DIED != 0 {
-            // ORDERING(mutex): Release; pairs with Acquire in `try_lock`.
-            self.0.store(POISONED | word & TENURES, Release);
-            futex::wake_all(&self.0);
-            return;
-        }
+        let poisons = word & DIED != 0;
+        let left = word & TENURES | if poisons { POISONED } else { 0 };
         // ORDERING(mutex): Release; pairs with Acquire in `try_lock`.
-        // DEATH: free, and a sleeper not woken; recovery wakes it.
-        let word = self.0.swap(word & TENURES, Release);
+        // DEATH: free or poisoned, and a sleeper not woken; recovery wakes it.
+        let word = self.0.swap(left, Release);
         if word & WAITING != 0 && !mutant!(UnlockUntold) {
-            futex::wake(&self.0, 1);
+            futex::wake(&self.0, if poisons { u32::MAX } else { 1 });
         }
     }
 

@@ -24,7 +24,7 @@
 //!
 //! - `eventcount`: the announcement (RMW, `SeqCst`) precedes a `SeqCst` fence, which precedes the
 //!   second look; the change (`SeqCst`, or before a `SeqCst` fence) precedes the look for sleepers
-//!   (`SeqCst`). All four are in one order, so one of the two sees the other.
+//!   (`SeqCst`); and so does a repair. All four are in one order, so one of the two sees the other.
 //!
 //! # If a process dies
 //!
@@ -42,8 +42,8 @@ use crate::atomic::{AtomicU32, AtomicU64, fence};
 use crate::mutant::mutant;
 use crate::segment::layout::Raw;
 
-/// How often a waiter looks again before it sleeps.
-const SPINS: u32 = 64;
+/// How often a waiter looks again before it sleeps. Once in a model, where it is no use.
+const SPINS: u32 = if cfg!(loom) { 1 } else { 64 };
 /// The first and the longest sleep of a thread stuck behind an owner.
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
 
@@ -85,9 +85,9 @@ impl EventCount {
     }
 
     fn announce(&self) -> Ticket {
-        // ORDERING(eventcount): SeqCst RMW, before the caller's second look.
         // DEATH: one waiter too many until recovery.
         let ticket = Ticket(self.0.fetch_add(1, SeqCst));
+        // ORDERING(eventcount): the announcement before this fence, the caller's second look after it.
         fence(SeqCst);
         ticket
     }
@@ -108,6 +108,9 @@ impl EventCount {
 
     /// Whether anybody may be asleep.
     pub(crate) fn has_waiters(&self) -> bool {
+        // Of the operations that are `SeqCst`, a model takes only fences at their word.
+        #[cfg(loom)]
+        fence(SeqCst);
         self.0.load(SeqCst) & WAITERS != 0
     }
 
@@ -130,6 +133,8 @@ impl EventCount {
 
     /// Starts a new epoch without sleepers and wakes everybody, whoever died in the old one.
     pub(crate) fn recover(&self) {
+        // ORDERING(eventcount): the repairs before this fence, the look for sleepers after it.
+        fence(SeqCst);
         let mut word = self.0.load(Relaxed);
         while word & WAITERS != 0 && !mutant!(SleepersKept) {
             let epoch = word.wrapping_add(ONE_EPOCH) & EPOCH;

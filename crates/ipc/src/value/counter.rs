@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::fold::Fold;
 use crate::atomic::AtomicU64;
-use crate::atomic::Ordering::Relaxed;
+use crate::atomic::Ordering::{Relaxed, Release};
 use crate::error::Error;
 use crate::segment::catalog::{Entry, Kind};
 use crate::segment::layout::{Geometry, Raw};
@@ -118,9 +118,10 @@ pub(crate) fn recover(segment: &Segment, index: u32, entry: &Entry, dead: Slot) 
     raw.fold(segment).fold(dead, &[amount], |slot| share(segment, slot, index).store(0, Relaxed));
 }
 
-/// Clears the share of a slot in a counter that is gone, before the place is used anew.
+/// Clears the share of a slot in an object that is gone, or of a slot that is about to be used anew.
 pub(crate) fn forget_share(segment: &Segment, index: u32, slot: Slot) {
-    share(segment, slot, index).store(0, Relaxed);
+    // ORDERING(rwlock): Release; a writer that finds no reader comes after the dead one.
+    share(segment, slot, index).store(0, Release);
 }
 
 handle!(Counter);
