@@ -55,6 +55,7 @@ pub(crate) const SENDER: Sleeper = Sleeper {
 /// Waits for a number.
 pub(crate) const TAKER: Sleeper = Sleeper {
     name: "taker",
+    threads: 1,
     sleep: |names, segment| drop(names.numbers.reach(segment).recv()),
     has_come: |World { objects, .. }| !objects.numbers.is_empty() || objects.numbers.is_closed(),
     bring: |objects| objects.numbers.close(),
@@ -63,6 +64,7 @@ pub(crate) const TAKER: Sleeper = Sleeper {
 /// Waits for room for a number.
 pub(crate) const PUTTER: Sleeper = Sleeper {
     name: "putter",
+    threads: 1,
     sleep: |names, segment| drop(names.numbers.reach(segment).send([0; 3])),
     has_come: |World { objects, .. }| {
         objects.numbers.len() < CAPACITY || objects.numbers.is_closed()
@@ -73,6 +75,7 @@ pub(crate) const PUTTER: Sleeper = Sleeper {
 /// Waits for room for more bytes than one message leaves.
 pub(crate) const LENDER: Sleeper = Sleeper {
     name: "lender",
+    threads: 1,
     sleep: |names, segment| drop(names.slices.reach(segment).send(&[0; 12])),
     has_come: |World { objects, .. }| objects.slices.is_empty(),
     bring: |objects| objects.slices.close(),
@@ -81,6 +84,7 @@ pub(crate) const LENDER: Sleeper = Sleeper {
 /// Waits for the semaphore to be raised.
 pub(crate) const ACQUIRER: Sleeper = Sleeper {
     name: "acquirer",
+    threads: 1,
     sleep: |names, segment| names.semaphore.reach(segment).acquire(),
     has_come: |World { objects, .. }| objects.semaphore.permits() > 0,
     bring: |objects| objects.semaphore.release(1),
@@ -89,6 +93,7 @@ pub(crate) const ACQUIRER: Sleeper = Sleeper {
 /// Waits for a permit, of which the victim has one and the controller the others.
 pub(crate) const PERMITTED: Sleeper = Sleeper {
     name: "acquirer of a permit",
+    threads: 1,
     sleep: |names, segment| drop(names.permits.reach(segment).acquire()),
     has_come: |World { objects, .. }| objects.permits.available() > 0,
     bring: |_| (),
@@ -97,6 +102,7 @@ pub(crate) const PERMITTED: Sleeper = Sleeper {
 /// Waits for the event to be set.
 pub(crate) const WATCHER: Sleeper = Sleeper {
     name: "watcher",
+    threads: 1,
     sleep: |names, segment| names.event.reach(segment).wait(),
     has_come: |World { objects, .. }| objects.event.is_set(),
     bring: |objects| objects.event.set(),
@@ -105,6 +111,7 @@ pub(crate) const WATCHER: Sleeper = Sleeper {
 /// Waits for the gate to be opened.
 pub(crate) const PASSER: Sleeper = Sleeper {
     name: "passer",
+    threads: 1,
     sleep: |names, segment| names.gate.reach(segment).wait(),
     has_come: |World { objects, .. }| objects.gate.is_set(),
     bring: |objects| objects.gate.set(),
@@ -113,6 +120,7 @@ pub(crate) const PASSER: Sleeper = Sleeper {
 /// Waits at the barrier.
 pub(crate) const PARTY: Sleeper = Sleeper {
     name: "party",
+    threads: 1,
     sleep: |names, segment| _ = names.barrier.reach(segment).wait(),
     has_come: |World { objects, .. }| objects.barrier.is_broken(),
     bring: |objects| objects.barrier.abort(),
@@ -121,6 +129,7 @@ pub(crate) const PARTY: Sleeper = Sleeper {
 /// Waits for the cell to be filled, or to fill it.
 pub(crate) const MAKER: Sleeper = Sleeper {
     name: "maker",
+    threads: 1,
     sleep: |names, segment| assert_eq!(names.cell.reach(segment).get_or_init(|| [7; 2]), [7; 2]),
     has_come: |_| true,
     bring: |_| (),

@@ -145,6 +145,8 @@ macro_rules! atomics {
                 fetch_and(|old, mask| old & mask),
                 fetch_or(|old, mask| old | mask),
                 fetch_max(|old, other| old.max(other)),
+                fetch_min(|old, other| old.min(other)),
+                fetch_xor(|old, mask| old ^ mask),
             }
         )*
     };
