@@ -15,6 +15,12 @@ const SWEEP_TIME_MAX: Duration = Duration::from_secs(20 * 60);
 /// The tests that make up the sweep.
 const SWEEP: &str = "test --release -p multiproc-tests --test stepping -- --ignored whole";
 
+/// How long exploring the models may take, their build not counted.
+const MODELS_TIME_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// The models, built with the atomics that loom watches, beside what is built otherwise.
+const MODELS: &str = "test --profile model --target-dir target/loom -p multiproc-ipc --lib";
+
 struct Task {
     name: &'static str,
     what: &'static str,
@@ -27,14 +33,15 @@ impl Task {
     }
 }
 
-const TASKS: [Task; 7] = [
+const TASKS: [Task; 8] = [
     Task::new("fmt", "the formatting of every file", fmt),
     Task::new("clippy", "lints of all targets, warnings denied", clippy),
     Task::new("doc", "the documentation's links and form, warnings denied", doc),
     Task::new("test", "cargo test: unit, integration and documentation tests", test),
     Task::new("deny", "licences, advisories and sources, by cargo-deny", deny),
     Task::new("sweep", "every crash point of every primitive, 20 minutes at most", sweep),
-    Task::new("ci", "fmt, clippy, doc, test, in this order", ci),
+    Task::new("loom", "every execution of the models, 10 minutes at most", loom),
+    Task::new("ci", "fmt, clippy, doc, test and a shorter loom, in this order", ci),
 ];
 
 /// Why a command did not succeed.
@@ -105,7 +112,7 @@ fn test() -> Result<(), Failure> {
 }
 
 fn ci() -> Result<(), Failure> {
-    [fmt, clippy, doc, test].iter().try_for_each(|task| task())
+    [fmt, clippy, doc, test, loom_shorter].iter().try_for_each(|task| task())
 }
 
 fn deny() -> Result<(), Failure> {
@@ -141,6 +148,51 @@ fn sweep() -> Result<(), Failure> {
         }
         Err(error) => Err(cannot_run(&command, &error)),
     }
+}
+
+/// The models, as deep as each is to be explored.
+fn loom() -> Result<(), Failure> {
+    models(None)
+}
+
+/// The models, where no thread is interrupted more than once.
+fn loom_shorter() -> Result<(), Failure> {
+    models(Some("1"))
+}
+
+fn models(preemptions: Option<&str>) -> Result<(), Failure> {
+    let mut build = cargo(MODELS);
+    build.arg("--no-run").env("RUSTFLAGS", "--cfg loom -D warnings");
+    check(build)?;
+    let mut command = cargo(MODELS);
+    command.args(["--", "model::", "--nocapture"]).env("RUSTFLAGS", "--cfg loom -D warnings");
+    if let Some(preemptions) = preemptions {
+        command.env("LOOM_MAX_PREEMPTIONS", preemptions);
+    }
+    announce(&command);
+    let (ended, lines) = deadline::run_and_read(&mut command, MODELS_TIME_MAX)
+        .map_err(|error| cannot_run(&command, &error))?;
+    match ended {
+        Some(status) if status.success() => {}
+        Some(_) => return Err(Failure::Found(format!("{} failed", shown(&command)))),
+        None => {
+            let minutes = MODELS_TIME_MAX.as_secs() / 60;
+            let killed = format!("the models were killed: they took over {minutes} minutes");
+            return Err(Failure::Found(killed));
+        }
+    }
+    let explored: Vec<u64> = lines.iter().filter_map(|line| executions(line)).collect();
+    if explored.is_empty() {
+        return Err(Failure::Found(format!("{} finds no model", shown(&command))));
+    }
+    println!("models {}, executions {}", explored.len(), explored.iter().sum::<u64>());
+    Ok(())
+}
+
+/// The number of executions in the line that a model prints when it has been explored.
+fn executions(line: &str) -> Option<u64> {
+    let (_, counts) = line.split_once(" explorations, ")?;
+    counts.strip_suffix(" executions")?.parse().ok()
 }
 
 /// The cargo that runs us, at the root of the repository, with `arguments` as one would type them.
@@ -190,8 +242,8 @@ mod tests {
 
     #[test]
     fn dispatch_unknown_command_names_the_known_ones() {
-        let expected =
-            "no command 'tset'; there are fmt, clippy, doc, test, deny, sweep, ci".to_string();
+        let expected = "no command 'tset'; there are fmt, clippy, doc, test, deny, sweep, loom, ci"
+            .to_string();
         assert_eq!(run(&["tset"]), Err(Failure::Unchecked(expected)));
     }
 
@@ -204,6 +256,12 @@ mod tests {
     #[test]
     fn help_has_a_row_per_command() {
         assert_eq!(help().lines().count(), 2 + TASKS.len());
+    }
+
+    #[test]
+    fn executions_are_read_from_the_line_of_a_model() {
+        assert_eq!(executions("model a::b: 3 explorations, 42 executions"), Some(42));
+        assert_eq!(executions("test a::b ... ok"), None);
     }
 
     #[test]
