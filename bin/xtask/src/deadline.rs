@@ -1,8 +1,8 @@
 //! Running a command for so long and no longer.
 
 use std::fs;
-use std::io;
-use std::process::{Command, ExitStatus};
+use std::io::{self, BufRead, BufReader};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,24 @@ const POLL: Duration = Duration::from_millis(100);
 /// It stays in our process group, so that an interrupt from the keyboard reaches it as well. What
 /// is killed is the command and everything it has started.
 pub(crate) fn run(command: &mut Command, time_max: Duration) -> io::Result<Option<ExitStatus>> {
-    let mut child = command.spawn()?;
+    wait(command.spawn()?, time_max)
+}
+
+/// As [`run`], with the lines that the command prints, which are also printed as they come.
+pub(crate) fn run_and_read(
+    command: &mut Command,
+    time_max: Duration,
+) -> io::Result<(Option<ExitStatus>, Vec<String>)> {
+    let mut child = command.stdout(Stdio::piped()).spawn()?;
+    let output = BufReader::new(child.stdout.take().expect("it was asked for"));
+    let shown = |line: &String| println!("{line}");
+    let reader =
+        thread::spawn(move || output.lines().map_while(Result::ok).inspect(shown).collect());
+    let ended = wait(child, time_max)?;
+    Ok((ended, reader.join().expect("reading does not panic")))
+}
+
+fn wait(mut child: Child, time_max: Duration) -> io::Result<Option<ExitStatus>> {
     let start = Instant::now();
     while start.elapsed() < time_max {
         if let Some(status) = child.try_wait()? {
@@ -74,6 +91,14 @@ mod tests {
     fn run_command_in_time_says_how_it_ended() {
         let status = run(&mut shell("exit 3"), Duration::from_secs(60)).unwrap();
         assert_eq!(status.and_then(|status| status.code()), Some(3));
+    }
+
+    #[test]
+    fn run_and_read_command_gives_what_it_printed() {
+        let (status, lines) =
+            run_and_read(&mut shell("echo one; echo two"), Duration::from_secs(60)).unwrap();
+        assert!(status.is_some_and(|status| status.success()));
+        assert_eq!(lines, ["one", "two"]);
     }
 
     #[test]

@@ -15,6 +15,10 @@ const SWEEP_TIME_MAX: Duration = Duration::from_secs(20 * 60);
 /// The tests that make up the sweep.
 const SWEEP: &str = "test --release -p multiproc-tests --test stepping -- --ignored whole";
 
+/// The test that plays the sweep in programs that are broken on purpose, built beside the others.
+const MUTANTS: &str = "test --target-dir target/mutants -p multiproc-tests --test stepping -- \
+                       --ignored --exact mutants";
+
 /// The test that goes on for as long as it is told.
 const STORM: &str = "test -p multiproc-tests --test storm -- --ignored --exact whole";
 /// How long a task that is told no time takes, and how long any may be told to take, in minutes.
@@ -22,6 +26,11 @@ const MINUTES: u64 = 5;
 const MINUTES_MAX: u64 = 24 * 60;
 /// What such a task may take beyond its time: its build, and its end on a busy machine.
 const EXTRA_TIME_MAX: Duration = Duration::from_secs(15 * 60);
+/// How long exploring the models may take, their build not counted.
+const MODELS_TIME_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// The models, built with the atomics that loom watches, beside what is built otherwise.
+const MODELS: &str = "test --profile model --target-dir target/loom -p multiproc-ipc --lib";
 
 struct Task {
     name: &'static str,
@@ -51,15 +60,17 @@ impl Task {
     }
 }
 
-const TASKS: [Task; 8] = [
+const TASKS: [Task; 10] = [
     Task::new("fmt", "the formatting of every file", fmt),
     Task::new("clippy", "lints of all targets, warnings denied", clippy),
     Task::new("doc", "the documentation's links and form, warnings denied", doc),
     Task::new("test", "cargo test: unit, integration and documentation tests", test),
     Task::new("deny", "licences, advisories and sources, by cargo-deny", deny),
     Task::new("sweep", "every crash point of every primitive, 20 minutes at most", sweep),
+    Task::new("mutants", "whether the sweep finds deliberate errors, 20 minutes at most", mutants),
     Task::timed("storm", "kills, stops and replacements at random, [--minutes N]", storm),
-    Task::new("ci", "fmt, clippy, doc, test, in this order", ci),
+    Task::new("loom", "every execution of the models, 10 minutes at most", loom),
+    Task::new("ci", "fmt, clippy, doc, test and a shorter loom, in this order", ci),
 ];
 
 /// Why a command did not succeed.
@@ -143,7 +154,7 @@ fn test() -> Result<(), Failure> {
 }
 
 fn ci() -> Result<(), Failure> {
-    [fmt, clippy, doc, test].iter().try_for_each(|task| task())
+    [fmt, clippy, doc, test, loom_shorter].iter().try_for_each(|task| task())
 }
 
 fn deny() -> Result<(), Failure> {
@@ -159,7 +170,34 @@ fn sweep() -> Result<(), Failure> {
     find_tests(SWEEP)?;
     let mut command = cargo(SWEEP);
     command.arg("--nocapture");
-    check_in_time(command, SWEEP_TIME_MAX)
+    check_and_tell(command, "operations ")
+}
+
+/// The sweep of a program that is broken on purpose, in one way after the other.
+fn mutants() -> Result<(), Failure> {
+    let mut command = cargo(MUTANTS);
+    command.arg("--nocapture").env("RUSTFLAGS", "--cfg multiproc_mutants");
+    check_and_tell(command, "mutants caught ")
+}
+
+/// Runs tests of which the last line that begins with `count` says what came of them; that line is
+/// the last that is printed.
+fn check_and_tell(mut command: Command, count: &str) -> Result<(), Failure> {
+    announce(&command);
+    let (ended, lines) = deadline::run_and_read(&mut command, SWEEP_TIME_MAX)
+        .map_err(|error| cannot_run(&command, &error))?;
+    if let Some(told) = lines.iter().rev().find(|line| line.starts_with(count)) {
+        println!("{told}");
+    }
+    match ended {
+        Some(status) if status.success() => Ok(()),
+        Some(_) => Err(Failure::Found(format!("{} failed", shown(&command)))),
+        None => {
+            let minutes = SWEEP_TIME_MAX.as_secs() / 60;
+            let late = format!("{} was killed: it took over {minutes} minutes", shown(&command));
+            Err(Failure::Found(late))
+        }
+    }
 }
 
 fn storm(minutes: u64) -> Result<(), Failure> {
@@ -197,6 +235,51 @@ fn check_in_time(mut command: Command, time_max: Duration) -> Result<(), Failure
         }
         Err(error) => Err(cannot_run(&command, &error)),
     }
+}
+
+/// The models, as deep as each is to be explored.
+fn loom() -> Result<(), Failure> {
+    models(None)
+}
+
+/// The models, where no thread is interrupted more than once.
+fn loom_shorter() -> Result<(), Failure> {
+    models(Some("1"))
+}
+
+fn models(preemptions: Option<&str>) -> Result<(), Failure> {
+    let mut build = cargo(MODELS);
+    build.arg("--no-run").env("RUSTFLAGS", "--cfg loom -D warnings");
+    check(build)?;
+    let mut command = cargo(MODELS);
+    command.args(["--", "model::", "--nocapture"]).env("RUSTFLAGS", "--cfg loom -D warnings");
+    if let Some(preemptions) = preemptions {
+        command.env("LOOM_MAX_PREEMPTIONS", preemptions);
+    }
+    announce(&command);
+    let (ended, lines) = deadline::run_and_read(&mut command, MODELS_TIME_MAX)
+        .map_err(|error| cannot_run(&command, &error))?;
+    match ended {
+        Some(status) if status.success() => {}
+        Some(_) => return Err(Failure::Found(format!("{} failed", shown(&command)))),
+        None => {
+            let minutes = MODELS_TIME_MAX.as_secs() / 60;
+            let killed = format!("the models were killed: they took over {minutes} minutes");
+            return Err(Failure::Found(killed));
+        }
+    }
+    let explored: Vec<u64> = lines.iter().filter_map(|line| executions(line)).collect();
+    if explored.is_empty() {
+        return Err(Failure::Found(format!("{} finds no model", shown(&command))));
+    }
+    println!("models {}, executions {}", explored.len(), explored.iter().sum::<u64>());
+    Ok(())
+}
+
+/// The number of executions in the line that a model prints when it has been explored.
+fn executions(line: &str) -> Option<u64> {
+    let (_, counts) = line.split_once(" explorations, ")?;
+    counts.strip_suffix(" executions")?.parse().ok()
 }
 
 /// The cargo that runs us, at the root of the repository, with `arguments` as one would type them.
@@ -247,7 +330,7 @@ mod tests {
     #[test]
     fn dispatch_unknown_command_names_the_known_ones() {
         let expected =
-            "no command 'tset'; there are fmt, clippy, doc, test, deny, sweep, storm, ci"
+            "no command 'tset'; there are fmt, clippy, doc, test, deny, sweep, mutants, storm, loom, ci"
                 .to_string();
         assert_eq!(run(&["tset"]), Err(Failure::Unchecked(expected)));
     }
@@ -274,6 +357,12 @@ mod tests {
     #[test]
     fn help_has_a_row_per_command() {
         assert_eq!(help().lines().count(), 2 + TASKS.len());
+    }
+
+    #[test]
+    fn executions_are_read_from_the_line_of_a_model() {
+        assert_eq!(executions("model a::b: 3 explorations, 42 executions"), Some(42));
+        assert_eq!(executions("test a::b ... ok"), None);
     }
 
     #[test]

@@ -189,12 +189,18 @@ pub(super) fn has_ended(pid: u32) -> bool {
     !std::thread::panicking() && process(pid).is_some_and(|ended| ended.load(Acquire))
 }
 
-/// From now on no sleep of this thread lasts.
-pub(super) fn be_impatient() {
+/// Runs `work`, in which no sleep of this thread lasts.
+pub(super) fn impatiently<R>(work: impl FnOnce() -> R) -> R {
     let thread = loom::thread::current().id();
-    EXECUTION.with_borrow_mut(|execution| {
-        execution.as_mut().expect("called in an execution").impatient.push(thread);
-    });
+    let impatient = |change: &dyn Fn(&mut Vec<ThreadId>)| {
+        EXECUTION.with_borrow_mut(|execution| {
+            change(&mut execution.as_mut().expect("called in an execution").impatient);
+        });
+    };
+    impatient(&|threads| threads.push(thread));
+    let done = work();
+    impatient(&|threads| threads.retain(|other| *other != thread));
+    done
 }
 
 /// Whether this thread's sleeps time out.

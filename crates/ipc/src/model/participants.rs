@@ -1,6 +1,6 @@
 //! Places that processes take, die in, and leave.
 
-use super::{Stage, pid};
+use super::{Stage, execution, pid};
 use crate::Event;
 use crate::segment::participants::{Phase, Slot};
 use crate::testing;
@@ -52,7 +52,8 @@ fn slot_of_the_dead_is_swept_by_its_heir_or_by_another_once() {
         let died = victim.join().is_none();
         // Somebody who has no slot takes the dead one's, in the name of the process in its own.
         let heir = play.doom_watched(1, FREE, |event| {
-            event.segment.inherit(pid(FREE as u32), pid(FREE as u32).into());
+            let me = pid(FREE as u32);
+            execution::impatiently(|| event.segment.inherit(me, me.into()));
         });
         let claimed = play
             .start(2, |event| event.segment.participant(Slot::new(1)).claim(100, 100).is_some());
