@@ -11,7 +11,7 @@
 //! | a negative timeout is one of 0 | cannot be said |
 //! | `JoinableQueue.join` takes no timeout | there is `join_timeout` |
 //!
-//! A [`Barrier`](multiproc::Barrier) breaks when one of its waiters gives up or dies: `signals`.
+//! A [`Barrier`](multiproc::Barrier) breaks when one of its waiters gives up or dies: `barrier`.
 
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::SeqCst;
