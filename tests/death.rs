@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use multiproc::view::View;
 use multiproc::{
-    Array, Command, Counter, Exit, JoinError, Mutex, Process, Queue, Segment, Spawner, Tally, Value,
+    Array, Command, Counter, Exit, Mutex, Process, Queue, Segment, Spawner, Tally, Value,
 };
 use multiproc_sys::clock::Deadline;
 use multiproc_sys::pidfd::PidFd;
@@ -34,9 +34,7 @@ where
     R: serde::de::DeserializeOwned,
 {
     random.pause(MOMENT);
-    child.child().kill().unwrap();
-    let error = child.join_timeout(SOON).err().expect("it does not end by itself");
-    assert!(matches!(error, JoinError::Killed { signal: 9, .. }), "{error}");
+    support::kill(child);
 }
 
 // Locks -----------------------------------------------------------------------------------------

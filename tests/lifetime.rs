@@ -157,6 +157,56 @@ fn handle_of_another_kind_or_type_is_an_error() {
     assert!(transmute::<_, Array<u64>>(&segment, array).is_ok());
 }
 
+/// Structs that are told from one another by what they look like, and not by what they are called.
+mod points {
+    use multiproc::Plain;
+    use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+    macro_rules! points {
+        ($($name:ident { $($field:ident: $of:ty),* })*) => {$(
+            #[derive(Clone, Copy, FromBytes, Immutable, IntoBytes, KnownLayout, Plain)]
+            #[repr(C)]
+            pub(crate) struct $name { $(pub(crate) $field: $of),* }
+        )*};
+    }
+
+    points! {
+        Point { x: f32, y: f32 }
+        Renamed { x: f32, y: f32 }
+        Turned { y: f32, x: f32 }
+        Whole { x: f32, y: u32 }
+    }
+}
+
+#[test]
+fn handle_of_another_structure_is_an_error() {
+    use points::{Point, Renamed, Turned, Whole};
+    let _guard = guard();
+    let segment = small(MIB);
+    let array = || {
+        let array = Array::<Point>::new_in(&segment, 2).unwrap();
+        array.set(1, Point { x: 1.0, y: 2.0 });
+        array
+    };
+    for held in [true, false] {
+        // Whether this process has the object still, or attaches to it anew.
+        let kept = array();
+        let sent = || if held { kept.clone() } else { array() };
+        let turned = transmute::<_, Array<Turned>>(&segment, sent());
+        let error = turned.expect_err("its fields are in another order");
+        assert!(error.to_string().contains("of another type"), "{error}");
+        assert!(transmute::<_, Array<Whole>>(&segment, sent()).is_err());
+        assert!(transmute::<_, Array<[f32; 2]>>(&segment, sent()).is_err());
+        assert!(transmute::<_, Array<u64>>(&segment, sent()).is_err());
+        let renamed = transmute::<_, Array<Renamed>>(&segment, sent()).unwrap().get(1);
+        assert_eq!((renamed.x, renamed.y), (1.0, 2.0));
+    }
+    let one = Mutex::<[u64]>::from_slice_in(&segment, &[5]).unwrap();
+    assert!(transmute::<_, Mutex<u64>>(&segment, one.clone()).is_err(), "a slice of one");
+    assert!(transmute::<_, Mutex<[i64]>>(&segment, one.clone()).is_err());
+    assert_eq!(*transmute::<_, Mutex<[u64]>>(&segment, one).unwrap().lock().unwrap(), [5]);
+}
+
 #[test]
 fn handle_made_up_is_an_error_and_no_crash() {
     let _guard = guard();

@@ -1,27 +1,27 @@
-//! Queues do what Python's do: the cases of `test_multiprocessing` for `Queue` and `SimpleQueue`.
+//! Queues between processes, some of which are killed.
 //!
-//! Named after CPython's: `put`, `get`, `fork`, `qsize`, `queue_feeder_donot_stop_onexc`,
-//! `closed_queue_put_get_exceptions`, `empty`. How long something took is only ever compared with a
-//! least, since any process may be kept waiting.
+//! Held against Python's `Queue`, `SimpleQueue` and `JoinableQueue`; each section is named after the
+//! cases of CPython's suite that it answers. Where these differ on purpose:
+//!
+//! | Python | here |
+//! |---|---|
+//! | `put` returns before the item is in the pipe; a killed sender loses it | what is sent is there |
+//! | a process that has put something does not end until it is taken | it ends, and what it sent stays |
+//! | an item that cannot be pickled is dropped, and nobody is told | it comes back, in an error |
+//! | a closed queue raises `ValueError` for its own process | it is closed for all, and gives what is left |
+//! | nothing tells that nobody is there any more | it is disconnected |
+//! | one `task_done` too many raises `ValueError` | a lease can be acknowledged once |
+//! | a task of a killed worker is never done, and `join` hangs | it comes back |
+//!
+//! How timed calls give up, what signals do to them, and who is killed while it waits: `waiting`.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use multiproc::{Error, Process, Queue, RecvError, Segment, SendError};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use support::{SOON, eventually, guard, queue_in};
+use support::{SHORT, SOON, eventually, guard, kill_when_ready, queue_in, taking};
 
 multiproc::init_before_main!();
-
-const SHORT: Duration = Duration::from_millis(75);
-
-/// What `work` gave, which must have taken `least`.
-fn taking<R>(least: Duration, work: impl FnOnce() -> R) -> R {
-    let begun = Instant::now();
-    let result = work();
-    let elapsed = begun.elapsed();
-    assert!(elapsed >= least, "{elapsed:?} instead of {least:?}");
-    result
-}
 
 // put -------------------------------------------------------------------------------------------
 
@@ -310,7 +310,72 @@ fn is_empty_is_the_same_in_every_process() {
     child.join_timeout(SOON).unwrap();
 }
 
+// task_done -------------------------------------------------------------------------------------
+
+#[test]
+fn join_returns_once_every_task_is_done_those_of_the_dead_too() {
+    let _guard = guard();
+    fn work(tasks: Queue<u64>) {
+        while let Ok(task) = tasks.lease() {
+            // Every fifth task costs the first worker that has it its life.
+            if *task % 5 == 0 && task.attempt() == 0 {
+                std::process::abort();
+            }
+            task.ack();
+        }
+    }
+    let tasks = Queue::bounded(4).unwrap();
+    assert!(tasks.join_timeout(Duration::ZERO), "nothing is to be done");
+    tasks.join();
+    let mut workers = Vec::new();
+    for task in 1..=10 {
+        workers.push(Process::spawn(work, (tasks.clone(),)).unwrap());
+        tasks.send_timeout(task, SOON).unwrap();
+    }
+    assert!(tasks.join_timeout(SOON));
+    assert!(tasks.is_empty());
+    tasks.close();
+    let killed = workers.iter().filter(|worker| worker.join_timeout(SOON).is_err()).count();
+    assert_eq!(killed, 2);
+}
+
+#[test]
+fn join_waits_for_what_is_sent_leased_or_given_back() {
+    let _guard = guard();
+    let tasks = Queue::bounded(2).unwrap();
+    let is_done = || tasks.join_timeout(Duration::ZERO);
+    tasks.send(1).unwrap();
+    assert!(!is_done(), "it is sent");
+    assert!(!taking(SHORT, || tasks.join_timeout(SHORT)));
+    let task = tasks.lease().unwrap();
+    assert!(!is_done(), "it is leased");
+    drop(task);
+    assert!(!is_done(), "it is given back");
+    tasks.lease().unwrap().ack();
+    assert!(is_done());
+    tasks.send(2).unwrap();
+    tasks.recv().unwrap();
+    assert!(is_done(), "what is received without a lease is done");
+}
+
 // What Python has no case for -------------------------------------------------------------------
+
+#[test]
+fn messages_of_one_killed_right_after_sending_are_all_there() {
+    let _guard = guard();
+    fn send(queue: Queue<u32>, sent: Queue<()>) {
+        (0..50).for_each(|number| queue.send(number).unwrap());
+        sent.send(()).unwrap();
+        std::thread::sleep(SOON);
+    }
+    let (queue, sent) = (Queue::bounded(64).unwrap(), Queue::bounded(1).unwrap());
+    for _ in 0..5 {
+        let child = Process::spawn(send, (queue.clone(), sent.clone())).unwrap();
+        kill_when_ready(&child, &sent);
+        assert_eq!(queue.len(), 50);
+        assert!((0..50).all(|number| queue.try_recv().unwrap() == number));
+    }
+}
 
 #[test]
 fn queue_that_nobody_else_has_is_disconnected() {

@@ -282,21 +282,6 @@ fn named_by_many_at_once_succeeds_for_exactly_one() {
 }
 
 #[test]
-fn unlink_takes_the_name_and_leaves_the_memory() {
-    let _guard = guard();
-    let name = Name::of("unlinked");
-    let segment = Segment::builder().bytes(MIB).participants(4).objects(8).named(&name).unwrap();
-    let counter = Counter::new_in(&segment).unwrap();
-    Segment::unlink(&name).unwrap();
-    assert!(!name.path().exists());
-    assert!(matches!(Segment::open(&name), Err(Error::Missing(_))));
-    assert!(matches!(Segment::unlink(&name), Err(Error::Missing(_))));
-    counter.add(2);
-    assert_eq!(counter.get(), 2);
-    assert!(Segment::builder().bytes(MIB).participants(4).objects(8).named(&name).is_ok());
-}
-
-#[test]
 fn open_after_everybody_died_recovers_and_frees_the_places() {
     let _guard = guard();
     /// Fills both places and holds what can be held.

@@ -104,11 +104,32 @@ fn joinable_queue_does_every_task_once_whoever_dies() {
 }
 
 #[test]
+fn shared_map_loses_no_update_whoever_dies() {
+    let _guard = support::guard();
+    assert_eq!(
+        run("shared_map").stdout,
+        "on: 4000\nthe: 4000\ncat: 3000\n10 words of 100 that have room\n\
+         killed in the middle: true, and nobody waited\nfinished: 4\n"
+    );
+}
+
+#[test]
 fn pipes_answer_and_end() {
     let _guard = support::guard();
     assert_eq!(
         run("pipes").stdout,
         "2 squared is 4\n3 squared is 9\n12 squared is 144\n\
          the child answered 3 times, and is gone: true\n"
+    );
+}
+
+#[test]
+fn embedded_ipc_is_found_by_a_program_that_knows_its_name() {
+    let _guard = support::guard();
+    assert_eq!(
+        run("embedded_ipc").stdout,
+        "request 1 has 5 bytes\nrequest 2 has 12 bytes\nrequest 3 has 20 bytes\n\
+         request 4 has 7 bytes\n4 requests of a client that succeeded: true\n\
+         the longest: Some(Longest { bytes: 20, request: 3 })\n"
     );
 }

@@ -20,7 +20,7 @@ use crate::scripts::{self, Script};
 use crate::sweep::{Plan, sweep};
 
 /// `script` or `script:state`: plays only this.
-const ONLY: &str = "STEPPING_ONLY";
+pub(crate) const ONLY: &str = "STEPPING_ONLY";
 /// For the controller: its script, samples, state and processor.
 const ORDER: &str = "STEPPING_ORDER";
 
@@ -114,6 +114,8 @@ fn control(script: &Script, plan: Plan, longest: Duration) -> Counts {
     command
         .args(["--exact", "controller", "--ignored", "--nocapture", "--test-threads=1"])
         .env(ORDER, order)
+        // A victim that panics is stepped through that, too.
+        .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .process_group(0);

@@ -9,13 +9,16 @@
 //! | file | idea |
 //! |---|---|
 //! | `tracee` | a process run one instruction at a time |
-//! | `world` | the segment that the scripts play in, and the ledger of what happened |
+//! | `streams` | the queues of plain data |
+//! | `world` | the segment that the scripts play in |
+//! | `ledger` | what happened |
 //! | `scripts` | the operations |
 //! | `sweep` | everything that can become of one script |
 //! | `peers` | what must be possible while the victim is stopped |
 //! | `sleeper` | who must wake when the victim dies |
 //! | `verdict` | whether nothing was lost, and nothing happened twice |
 //! | `launch` | a process per script |
+//! | `mutants` | whether deliberate errors are found |
 //! | `report` | counts, violations, and the alarm |
 //!
 //! A violation says how to see it again: `STEPPING_ONLY=script:state cargo test --test stepping`.
@@ -26,11 +29,16 @@ use std::time::Duration;
 
 use report::{Count, Counts};
 
+mod items;
 mod launch;
+mod ledger;
+#[cfg(multiproc_mutants)]
+mod mutants;
 mod peers;
 mod report;
 mod scripts;
 mod sleeper;
+mod streams;
 mod sweep;
 mod tracee;
 mod verdict;
@@ -73,6 +81,46 @@ fn queue_survives_every_instruction() {
 }
 
 #[test]
+fn inline_survives_every_instruction() {
+    group("inline");
+}
+
+#[test]
+fn slices_survives_every_instruction() {
+    group("slices");
+}
+
+#[test]
+fn channel_survives_every_instruction() {
+    group("channel");
+}
+
+#[test]
+fn semaphore_survives_every_instruction() {
+    group("semaphore");
+}
+
+#[test]
+fn event_survives_every_instruction() {
+    group("event");
+}
+
+#[test]
+fn gate_survives_every_instruction() {
+    group("gate");
+}
+
+#[test]
+fn barrier_survives_every_instruction() {
+    group("barrier");
+}
+
+#[test]
+fn once_survives_every_instruction() {
+    group("once");
+}
+
+#[test]
 fn lease_survives_every_instruction() {
     group("lease");
 }
@@ -88,10 +136,37 @@ fn tally_survives_every_instruction() {
 }
 
 #[test]
+fn rwlock_survives_every_instruction() {
+    group("rwlock");
+}
+
+#[test]
+fn reentrant_survives_every_instruction() {
+    group("reentrant");
+}
+
+#[test]
+fn map_survives_every_instruction() {
+    group("map");
+}
+
+#[test]
+fn condvar_survives_every_instruction() {
+    group("condvar");
+}
+
+#[test]
 #[ignore = "takes minutes"]
 fn whole() {
     let counts = launch::play(|_| true, None, LONGEST_WHOLE);
     verdict_of(counts);
+}
+
+#[cfg(multiproc_mutants)]
+#[test]
+#[ignore = "takes minutes"]
+fn mutants() {
+    mutants::all_are_caught();
 }
 
 #[test]

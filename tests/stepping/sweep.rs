@@ -12,25 +12,36 @@ use std::time::{Duration, Instant};
 
 use multiproc_ipc::testing::{self, Bench, Snapshot, audit};
 
+use crate::ledger::{Deeds, Ledger};
 use crate::peers::{self, Amount};
 use crate::report::{Count, Report};
-use crate::scripts::{Script, Sleeper};
-use crate::sleeper::Asleep;
+use crate::scripts::{Meanwhile, Script};
+use crate::sleeper::{Asleep, Sleeper};
 use crate::tracee::{Stop, Tracee, mark};
 use crate::verdict::{Bounds, Verdict, examine};
-use crate::world::{CAPACITY, CONTROLLER, Deeds, Ledger, UNDERSTUDY, VICTIMS, World};
+use crate::world::{CONTROLLER, UNDERSTUDY, VICTIMS, World};
 
 /// Once it goes on, a victim that was stopped ends within this time.
-const TO_THE_END: Duration = Duration::from_secs(2);
+const TO_THE_END: Duration = Duration::from_secs(8);
 
-/// Once it is woken, a sleeper is back within this time.
-const AWAKE: Duration = Duration::from_secs(1);
+/// What of the victim's deeds may be seen in one state and not in the next: what is under a lock
+/// is not known while its owner is dead.
+const MAY_FALL: [&str; 3] = ["changed", "written", "nested"];
 
-static STALLED: AtomicBool = AtomicBool::new(false);
+/// How long a victim waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Patience {
+    /// Not at all long: it is stepped past its sleep.
+    Short,
+    /// Longer than any wake takes: it is run on at full speed, or sleeps.
+    Long,
+}
 
-/// Whether the victim that is being started will be stopped, and then run on at full speed.
-pub(crate) fn is_stalled() -> bool {
-    STALLED.load(Relaxed)
+static LONG: AtomicBool = AtomicBool::new(false);
+
+/// How long the victim that is being started waits.
+pub(crate) fn patience() -> Duration {
+    if LONG.load(Relaxed) { Duration::from_secs(12) } else { Duration::from_millis(2) }
 }
 
 /// Which states are looked at more closely than by one recovery.
@@ -67,28 +78,44 @@ pub(crate) fn sweep(script: &Script, plan: Plan, report: &mut Report) {
         Some(only) => state == only,
         None => state % stride == treatment % stride || state + 1 == states.len(),
     };
-    for (state, snapshot) in states.iter().enumerate() {
+    for (state, found) in states.iter().enumerate() {
+        let last = state + 1 == states.len();
         if chosen(0, state) {
-            sweep.crash_recovery(state, snapshot);
+            sweep.crash_recovery(state, &found.snapshot);
         }
         if chosen(1, state) {
             sweep.kill(state);
         }
         if chosen(2, state) {
-            sweep.stall(state, Amount::Little, Fate::GoesOn);
+            sweep.stall(state, 0, Amount::Little, Fate::GoesOn);
         }
-        if chosen(3, state) {
-            sweep.stall(state, Amount::Laps, Fate::GoesOn);
+        // Cheap, and worth more than the others: what the victim has looked at is no longer so when
+        // it acts.
+        if chosen(3, state) || plan.only.is_none() && state % stride.div_ceil(2) == 0 {
+            let after = if last { 0 } else { found.lasts - 1 };
+            sweep.stall(state, after, Amount::Laps, Fate::GoesOn);
         }
         if chosen(4, state) {
-            sweep.stall(state, Amount::Laps, Fate::Dies);
+            sweep.stall(state, 0, Amount::Laps, Fate::Dies);
         }
         if chosen(5, state)
             && let Some(sleeper) = script.sleeper
         {
-            sweep.wake(state, sleeper);
+            sweep.wake(state, last, sleeper);
         }
     }
+    if let (Some(sleeper), Some(meanwhile)) = (script.sleeper, script.meanwhile)
+        && plan.only.unwrap_or(0) == 0
+    {
+        sweep.swallow(sleeper, meanwhile);
+    }
+}
+
+/// One of the states that an operation goes through.
+struct State {
+    snapshot: Snapshot,
+    /// How many instructions of the victim it lasts; the last of them changes it.
+    lasts: u64,
 }
 
 /// What becomes of a stopped victim.
@@ -124,12 +151,10 @@ impl Outcome {
 
 impl Sweep<'_> {
     fn crashed(&self) -> Bounds {
-        let Script { most, poisoned, bereft, kept, leases, .. } = *self.script;
-        let poisoned = match poisoned {
-            crate::verdict::Poisoned::Surely => crate::verdict::Poisoned::Perhaps,
-            other => other,
-        };
-        Bounds { least: Deeds::NOTHING, most, poisoned, bereft, kept, leases }
+        let Script { most, poisons, bereft, kept, leases, .. } = *self.script;
+        // Whoever dies while it is attached breaks the barrier, whatever it did there.
+        let least = Deeds { broken: most.broken, ..Deeds::NOTHING };
+        Bounds { least, most, poisons, bereft, kept, leases }
     }
 
     fn completed(&self, deeds: Deeds) -> Bounds {
@@ -143,7 +168,8 @@ impl Sweep<'_> {
     }
 
     /// A victim at its first instruction.
-    fn victim(&mut self) -> (Tracee, Outcome) {
+    fn victim(&mut self, patience: Patience) -> (Tracee, Outcome) {
+        LONG.store(patience == Patience::Long, Relaxed);
         let (from, to) = pipe().expect("a pipe");
         let (world, operation) = (&self.world, self.script.victim);
         let tracee = Tracee::start(move || {
@@ -179,18 +205,18 @@ impl Sweep<'_> {
     }
 
     /// A fresh victim in its `state`-th state; `None` if it ends, or sleeps, before.
-    fn victim_at(&mut self, state: usize) -> Option<(Tracee, Outcome)> {
+    fn victim_at(&mut self, state: usize, patience: Patience) -> Option<(Tracee, Outcome)> {
         self.reset();
-        let (mut tracee, outcome) = self.victim();
-        self.step_to(&mut tracee, state).then_some((tracee, outcome))
+        let (mut tracee, outcome) = self.victim(patience);
+        self.step_to(&mut tracee, state, patience).then_some((tracee, outcome))
     }
 
     /// Steps a victim to its `state`-th state; false if it ends, or sleeps, before.
-    fn step_to(&mut self, tracee: &mut Tracee, state: usize) -> bool {
+    fn step_to(&mut self, tracee: &mut Tracee, state: usize, patience: Patience) -> bool {
         let mut last = self.world.snapshot();
         let mut now = 0;
         while now < state {
-            if STALLED.load(Relaxed) && tracee.is_about_to_sleep() {
+            if patience == Patience::Long && tracee.is_about_to_sleep() {
                 return false;
             }
             let stop = tracee.step();
@@ -207,19 +233,22 @@ impl Sweep<'_> {
     // One after the other: every state ----------------------------------------------------------
 
     /// Steps through the whole operation and recovers from each of its states, which are returned.
-    fn crash_states(&mut self) -> Vec<Snapshot> {
+    fn crash_states(&mut self) -> Vec<State> {
         self.report.begin(self.script.name, "step", 0);
         self.reset();
-        let (mut tracee, outcome) = self.victim();
+        let (mut tracee, outcome) = self.victim(Patience::Short);
         let segment = self.world.segment.clone();
         let mut last = self.world.snapshot();
         let mut states = Vec::new();
         let mut before = Deeds::NOTHING;
         loop {
             self.recover(states.len(), &last, &mut before);
-            states.push(last.clone());
             self.report.begin(self.script.name, "step", states.len());
-            match self.step_to_change(&mut tracee, &mut last, &segment) {
+            let (snapshot, begun) = (last.clone(), self.report.counts.get(Count::Instructions));
+            let stop = self.step_to_change(&mut tracee, &mut last, &segment);
+            let lasts = self.report.counts.get(Count::Instructions) - begun;
+            states.push(State { snapshot, lasts });
+            match stop {
                 None => {}
                 Some(Stop::Marked) => break,
                 Some(other) => {
@@ -242,8 +271,8 @@ impl Sweep<'_> {
         let bounds = self.crashed();
         let verdict = examine(copy, &LIVING, &self.world.names, &self.ledger, &bounds);
         self.judge(&verdict);
-        for ((what, now), (_, then)) in verdict.seen.fields().into_iter().zip(before.fields()) {
-            if now < then && what != "changed" {
+        for ((what, now), (_, then)) in verdict.seen.fields().zip(before.fields()) {
+            if now < then && !MAY_FALL.contains(&what) {
                 self.report.violation(format!("{then} {what} became {now}"));
             }
         }
@@ -296,7 +325,7 @@ impl Sweep<'_> {
     /// Kills a victim in a state, really, and recovers from its proven death.
     fn kill(&mut self, state: usize) {
         self.report.begin(self.script.name, "kill", state);
-        let Some((mut tracee, _)) = self.victim_at(state) else { return };
+        let Some((mut tracee, _)) = self.victim_at(state, Patience::Short) else { return };
         tracee.kill();
         self.report.count(Count::Kills, 1);
         if state.is_multiple_of(2) {
@@ -317,61 +346,113 @@ impl Sweep<'_> {
         self.judge(&verdict);
     }
 
-    /// Kills a victim in a state while somebody sleeps, who must wake if there is reason to.
-    fn wake(&mut self, state: usize, sleeper: Sleeper) {
+    /// Kills a victim in a state while somebody sleeps, who must wake if there is reason to. In the
+    /// last state the operation is done, and nobody need die for that.
+    fn wake(&mut self, state: usize, last: bool, sleeper: &'static Sleeper) {
         self.report.begin(self.script.name, "wake", state);
         self.reset();
-        let (mut tracee, _) = self.victim();
-        let asleep = Asleep::start(&self.world, sleeper);
-        if !self.step_to(&mut tracee, state) {
+        let (mut tracee, _) = self.victim(Patience::Short);
+        let early = (!self.script.late).then(|| Asleep::start(&self.world, sleeper));
+        if !self.step_to(&mut tracee, state, Patience::Short) {
             return;
         }
+        let asleep = early.unwrap_or_else(|| Asleep::start(&self.world, sleeper));
+        if last && tracee.run() == Stop::Marked && asleep.sleeps_on(&self.world) {
+            self.report.violation(format!("a {} sleeps on after the operation", sleeper.name));
+        }
+        self.wake_by_death(tracee, asleep, sleeper);
+    }
+
+    /// Wakes a victim that sleeps, and kills it before it has acted: what came is the sleeper's now.
+    fn swallow(&mut self, sleeper: &'static Sleeper, meanwhile: Meanwhile) {
+        self.report.begin(self.script.name, "swallow", 0);
+        self.reset();
+        let (mut tracee, _) = self.victim(Patience::Long);
+        while !tracee.is_about_to_sleep() {
+            if tracee.step() != Stop::Stepped {
+                self.report.violation("the victim does not sleep".into());
+                return;
+            }
+            self.report.count(Count::Instructions, 1);
+        }
+        tracee.begin_step();
+        let start = Instant::now();
+        while !tracee.is_asleep() && start.elapsed() < TO_THE_END {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let asleep = Asleep::start(&self.world, sleeper);
+        meanwhile(&mut self.world);
+        let stop = tracee.wait();
+        if stop != Stop::Stepped {
+            self.report.violation(format!("the victim woke up to {stop:?}"));
+        }
+        self.wake_by_death(tracee, asleep, sleeper);
+    }
+
+    /// Kills the victim, and judges whether the sleeper wakes.
+    fn wake_by_death(&mut self, mut tracee: Tracee, asleep: Asleep, sleeper: &Sleeper) {
         tracee.kill();
         self.report.count(Count::Kills, 1);
         self.world.segment.recover();
-        let queue = &self.world.objects.queue;
-        let reason = match sleeper {
-            Sleeper::Receiver => !queue.is_empty() || queue.is_closed(),
-            Sleeper::Sender => queue.len() < CAPACITY || queue.is_closed(),
-        };
-        if reason && !asleep.ends_within(AWAKE) {
-            self.report.violation(format!("a {sleeper:?} sleeps on after the recovery"));
+        if asleep.sleeps_on(&self.world) {
+            self.report.violation(format!("a {} sleeps on after the recovery", sleeper.name));
         }
-        // Reason enough for anybody.
-        queue.close();
-        if !asleep.ends_within(AWAKE) {
-            self.report.violation(format!("a {sleeper:?} sleeps on after the close"));
+        if asleep.cannot_be_woken(&self.world) {
+            self.report.violation(format!("a {} sleeps on for ever", sleeper.name));
+            return;
+        }
+        let copy = self.bench.lay_out(&self.world.snapshot(), CONTROLLER);
+        for violation in audit(&copy, &LIVING) {
+            self.report.violation(format!("with the {} gone: {violation}", sleeper.name));
         }
     }
 
-    /// Stops a victim in a state, has a peer do things meanwhile, and then lets it go on, or die.
-    fn stall(&mut self, state: usize, amount: Amount, fate: Fate) {
+    /// Stops a victim in a state, so many instructions after it began, has a peer do things
+    /// meanwhile, and then lets it go on, or die.
+    fn stall(&mut self, state: usize, after: u64, amount: Amount, fate: Fate) {
         self.report.begin(self.script.name, "stall", state);
-        STALLED.store(fate == Fate::GoesOn, Relaxed);
-        let victim = self.victim_at(state);
-        STALLED.store(false, Relaxed);
-        let Some((mut tracee, outcome)) = victim else { return };
+        let patience = if fate == Fate::GoesOn { Patience::Long } else { Patience::Short };
+        let Some((mut tracee, outcome)) = self.victim_at(state, patience) else { return };
+        for _ in 0..after {
+            if tracee.is_about_to_sleep() {
+                break;
+            }
+            self.report.count(Count::Instructions, 1);
+            if tracee.step() != Stop::Stepped {
+                return;
+            }
+        }
         let violations = peers::act(&mut self.world, self.script, amount);
         violations.into_iter().for_each(|violation| self.report.violation(violation));
         self.report.alive();
         match fate {
-            Fate::GoesOn => {
-                let start = Instant::now();
-                let stop = tracee.run();
-                if start.elapsed() > TO_THE_END {
-                    self.report.violation(format!("went on for {:?}", start.elapsed()));
-                }
-                match stop {
-                    Stop::Marked => self.finish(state, tracee, outcome),
-                    other => self.report.violation(format!("the victim ended in {other:?}")),
-                }
-            }
+            Fate::GoesOn => match self.go_on(&mut tracee) {
+                Stop::Marked => self.finish(state, tracee, outcome),
+                other => self.report.violation(format!("the victim ended in {other:?}")),
+            },
             Fate::Dies => {
                 tracee.kill();
                 self.report.count(Count::Kills, 1);
                 self.recover_really(self.crashed());
             }
         }
+    }
+
+    /// Lets a victim that was stopped run to the end of its operation.
+    fn go_on(&mut self, tracee: &mut Tracee) -> Stop {
+        let start = Instant::now();
+        let late = || start.elapsed() > TO_THE_END;
+        let mut meanwhile = self.script.meanwhile.filter(|act| !act(&mut self.world));
+        tracee.go_on();
+        while !late() {
+            let Some(act) = meanwhile else { break };
+            meanwhile = Some(act).filter(|act| !act(&mut self.world));
+        }
+        let stop = tracee.wait();
+        if late() {
+            self.report.violation(format!("went on for {:?}", start.elapsed()));
+        }
+        stop
     }
 
     /// The operation is done, and its victim lives: all is well now, and when it has ended.

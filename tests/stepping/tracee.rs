@@ -87,7 +87,8 @@ impl Tracee {
         tracee
     }
 
-    fn wait(&mut self) -> Stop {
+    /// Waits until the tracee stops.
+    pub(crate) fn wait(&mut self) -> Stop {
         loop {
             match waitpid(self.pid, Some(WaitPidFlag::__WALL)) {
                 Err(Errno::EINTR) => {}
@@ -109,14 +110,30 @@ impl Tracee {
 
     /// Executes one instruction; a system call is one.
     pub(crate) fn step(&mut self) -> Stop {
-        ptrace::step(self.pid, None).expect("a stopped tracee");
+        self.begin_step();
         self.wait()
+    }
+
+    /// Lets the tracee begin with its next instruction, a system call that may take long.
+    pub(crate) fn begin_step(&mut self) {
+        ptrace::step(self.pid, None).expect("a stopped tracee");
     }
 
     /// Runs on to the next [`mark`], or to the end.
     pub(crate) fn run(&mut self) -> Stop {
-        ptrace::cont(self.pid, None).expect("a stopped tracee");
+        self.go_on();
         self.wait()
+    }
+
+    /// Lets the tracee run on.
+    pub(crate) fn go_on(&mut self) {
+        ptrace::cont(self.pid, None).expect("a stopped tracee");
+    }
+
+    /// Whether the tracee sleeps in the kernel.
+    pub(crate) fn is_asleep(&self) -> bool {
+        let state = std::fs::read_to_string(format!("/proc/{}/stat", self.pid));
+        state.is_ok_and(|state| state.contains(") S "))
     }
 
     /// Whether the next instruction would put the tracee to sleep on a futex.

@@ -1,4 +1,4 @@
-//! The world in which the scripts play: one object of each kind, and a ledger of what happened.
+//! The world in which the scripts play: one object of each kind.
 //!
 //! | slot | participant |
 //! |---|---|
@@ -10,9 +10,17 @@
 use std::marker::PhantomData;
 
 use multiproc_ipc::testing::{self, Snapshot};
-use multiproc_ipc::{Counter, Mutex, Queue, Segment, Tally, Value};
+use multiproc_ipc::{
+    Barrier, BoundedSemaphore, Condvar, Counter, Error, Event, Handle, Inline, Map, Mutex,
+    OnceCell, Queue, Receiver, RecvError, ReentrantMutex, RwLock, Segment, Semaphore, Slices,
+    Tally, Value,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use crate::items::{Item, new_map};
+use crate::ledger::{Id, Ledger, Sender, contribution};
+use crate::streams::SLICE_BYTES;
 
 pub(crate) const CONTROLLER: u32 = 0;
 pub(crate) const UNDERSTUDY: u32 = 1;
@@ -22,21 +30,12 @@ pub(crate) const VICTIMS: [u32; 2] = [2, 3];
 /// Not a power of two, so that laps and indices are told apart.
 pub(crate) const CAPACITY: usize = 3;
 
+/// What both semaphores begin with.
+pub(crate) const PERMITS: u64 = 2;
+
 const PARTICIPANTS: u32 = 4;
-const OBJECTS: u32 = 16;
+const OBJECTS: u32 = 24;
 const BYTES: u64 = 64 << 10;
-
-/// Who sent a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) enum Sender {
-    Before,
-    Victim,
-    Peer,
-    Refill,
-}
-
-/// Which message it is: senders number theirs.
-pub(crate) type Id = (Sender, u32);
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Message {
@@ -54,6 +53,8 @@ pub(crate) enum Cargo {
     Long(Vec<u8>),
     /// A queue with one task in it that is to be done.
     Tasks(Queue<Message>),
+    /// The end of a channel whose other end is the sender's alone.
+    End(Receiver<u32>),
 }
 
 /// The bytes of the long message `number`.
@@ -83,6 +84,41 @@ impl Message {
             Cargo::Nothing | Cargo::Tasks(_) => true,
             Cargo::Handle(counter, number) => counter.get() == *number,
             Cargo::Long(bytes) => *bytes == long(self.id.1),
+            // What was sent is there, or nothing any more, or nothing yet.
+            Cargo::End(receiver) => {
+                matches!(
+                    receiver.try_recv(),
+                    Ok(7) | Err(RecvError::Empty | RecvError::Disconnected)
+                )
+            }
+        }
+    }
+}
+
+/// What the scripts publish: handles of objects that nobody else has.
+#[derive(Handle)]
+pub(crate) struct Notice {
+    pub(crate) counter: Counter,
+    pub(crate) value: Value<[u64; 2]>,
+}
+
+/// What it is published as.
+pub(crate) const NOTICE: &str = "notice";
+
+impl Notice {
+    pub(crate) fn new(segment: &Segment) -> Notice {
+        let counter = Counter::new_in(segment).expect("room for a counter");
+        counter.add(9);
+        Notice { counter, value: Value::new_in(segment, [9; 2]).expect("room for a value") }
+    }
+
+    /// What is published is what was made, if anything is.
+    pub(crate) fn find(segment: &Segment) -> Result<Option<Notice>, String> {
+        match segment.find::<Notice>(NOTICE) {
+            Ok(it) if it.counter.get() == 9 && it.value.get() == [9; 2] => Ok(Some(it)),
+            Ok(it) => Err(format!("found {} and {:?}", it.counter.get(), it.value.get())),
+            Err(Error::NotPublished(_)) => Ok(None),
+            Err(error) => Err(format!("not found: {error}")),
         }
     }
 }
@@ -138,64 +174,18 @@ objects! {
     value: Value<[u64; 4]>,
     counter: Counter,
     tally: Tally<[u64; 2]>,
-}
-
-/// What somebody has done, as far as it can be seen afterwards.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Deeds {
-    /// Messages sent to the queue.
-    pub(crate) sent: i64,
-    /// Messages of the queue received, or leased and acknowledged.
-    pub(crate) taken: i64,
-    /// What was added to the counter.
-    pub(crate) added: i64,
-    /// How often the value was updated.
-    pub(crate) updated: i64,
-    /// How often the data under the mutex was changed.
-    pub(crate) changed: i64,
-    /// Whether the queue was closed.
-    pub(crate) closed: i64,
-}
-
-impl Deeds {
-    pub(crate) const NOTHING: Deeds =
-        Deeds { sent: 0, taken: 0, added: 0, updated: 0, changed: 0, closed: 0 };
-
-    pub(crate) fn fields(self) -> [(&'static str, i64); 6] {
-        let Deeds { sent, taken, added, updated, changed, closed } = self;
-        [
-            ("sent", sent),
-            ("taken", taken),
-            ("added", added),
-            ("updated", updated),
-            ("changed", changed),
-            ("closed", closed),
-        ]
-    }
-
-    pub(crate) fn to_bytes(self) -> Vec<u8> {
-        self.fields().iter().flat_map(|(_, number)| number.to_ne_bytes()).collect()
-    }
-
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Deeds> {
-        let numbers: Vec<i64> = bytes
-            .chunks_exact(8)
-            .map(|chunk| i64::from_ne_bytes(chunk.try_into().expect("a chunk of 8")))
-            .collect();
-        let [sent, taken, added, updated, changed, closed] = numbers[..] else { return None };
-        Some(Deeds { sent, taken, added, updated, changed, closed })
-    }
-}
-
-/// What everybody but the victim has done.
-#[derive(Clone, Default)]
-pub(crate) struct Ledger {
-    /// Messages sent to the queue, and those received from it.
-    pub(crate) sent: Vec<Id>,
-    pub(crate) received: Vec<Id>,
-    /// Numbers of the tasks that were ever sent.
-    pub(crate) tasks: Vec<u32>,
-    pub(crate) others: Deeds,
+    rwlock: RwLock<[u64; 2]>,
+    reentrant: ReentrantMutex<[u64; 2]>,
+    map: Map<u32, Item>,
+    numbers: Queue<[u64; 3], Inline>,
+    slices: Queue<u32, Slices>,
+    semaphore: Semaphore,
+    permits: BoundedSemaphore,
+    event: Event,
+    gate: Event,
+    barrier: Barrier,
+    cell: OnceCell<[u64; 2]>,
+    condvar: Condvar,
 }
 
 /// The segment that the scripts play in, as the controller has it.
@@ -215,6 +205,7 @@ impl World {
     pub(crate) fn new() -> World {
         let segment = testing::segment(PARTICIPANTS, OBJECTS, BYTES).expect("64 KiB");
         let understudy = testing::join(&segment).expect("a second slot");
+        let slices = Queue::slices_builder(CAPACITY).message_bytes(64).bytes(SLICE_BYTES);
         let objects = Objects {
             queue: Queue::<Message>::builder(CAPACITY).build_in(&segment).expect("room"),
             tasks: Queue::<Message>::builder(CAPACITY).build_in(&segment).expect("room"),
@@ -222,6 +213,18 @@ impl World {
             value: Value::new_in(&segment, [0; 4]).expect("room"),
             counter: Counter::new_in(&segment).expect("room"),
             tally: Tally::new_in(&segment).expect("room"),
+            rwlock: RwLock::new_in(&segment, [0; 2]).expect("room"),
+            reentrant: ReentrantMutex::new_in(&segment, [0; 2]).expect("room"),
+            map: new_map(&segment),
+            numbers: Queue::inline_builder(CAPACITY).build_in(&segment).expect("room"),
+            slices: slices.build_in(&segment).expect("room"),
+            semaphore: Semaphore::new_in(&segment, PERMITS).expect("room"),
+            permits: BoundedSemaphore::new_in(&segment, PERMITS as usize).expect("room"),
+            event: Event::new_in(&segment).expect("room"),
+            gate: Event::auto_reset_in(&segment).expect("room"),
+            barrier: Barrier::new_in(&segment, 2).expect("room"),
+            cell: OnceCell::new_in(&segment).expect("room"),
+            condvar: Condvar::new_in(&segment).expect("room"),
         };
         let names = objects.names(&segment);
         let ledger = Ledger::default();
@@ -237,14 +240,14 @@ impl World {
         let id = message.id;
         let sent = self.objects.queue.try_send(message).is_ok();
         if sent {
-            self.ledger.sent.push(id);
+            self.ledger.messages.sent.push(id);
         }
         sent
     }
 
     /// Sends the next plain message of `sender`.
     pub(crate) fn send_next(&mut self, sender: Sender) -> bool {
-        let number = self.ledger.sent.iter().filter(|(one, _)| *one == sender).count() as u32;
+        let number = self.ledger.messages.count(sender);
         self.send(Message::plain(sender, number))
     }
 
@@ -253,7 +256,7 @@ impl World {
         match self.objects.queue.try_recv() {
             Ok(message) if !message.is_whole() => Err(format!("{message:?} is torn")),
             Ok(message) => {
-                self.ledger.received.push(message.id);
+                self.ledger.messages.received.push(message.id);
                 Ok(true)
             }
             Err(multiproc_ipc::RecvError::Message(error)) => Err(format!("received: {error}")),
@@ -279,9 +282,4 @@ impl World {
         });
         done.is_ok()
     }
-}
-
-/// What the task `number` adds to the tally.
-pub(crate) fn contribution(number: u32) -> [u64; 2] {
-    [1, 1000 + u64::from(number)]
 }

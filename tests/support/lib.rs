@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `lib` | the guard around a test: one at a time, not for ever, and nothing left behind |
 //! | `processes` | which processes there are, and how they are doing |
+//! | `victims` | children that are killed where a test wants it |
 //! | `program` | running a whole program with a deadline |
 //! | `random` | when to kill, the same way each time for the same seed |
 //!
@@ -29,13 +30,18 @@ use serde::de::DeserializeOwned;
 mod processes;
 mod program;
 mod random;
+mod victims;
 
-pub use processes::{children, count_children, is_running, state_of, with_marker};
+pub use processes::{children, count_children, is_running, reap_orphans, state_of, with_marker};
 pub use program::{Finished, run};
 pub use random::Random;
+pub use victims::{asleep, kill, kill_when_ready};
 
 /// Longer than anything that happens takes, on however slow a machine.
 pub const SOON: Duration = Duration::from_secs(60);
+
+/// How long something is waited for in vain.
+pub const SHORT: Duration = Duration::from_millis(75);
 
 /// How long a whole test may take.
 const TEST: Duration = Duration::from_secs(240);
@@ -64,9 +70,17 @@ pub struct Guard {
 /// # Panics
 /// When the process cannot become the one that inherits orphans.
 pub fn guard() -> Guard {
+    guard_for(TEST)
+}
+
+/// Begins a test that may take so long.
+///
+/// # Panics
+/// Those of [`guard`].
+pub fn guard_for(patience: Duration) -> Guard {
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     become_subreaper(true).expect("becoming the subreaper of all descendants");
-    Guard { before: shared_memory(), watchdog: Some(watchdog(TEST)), _turn: turn }
+    Guard { before: shared_memory(), watchdog: Some(watchdog(patience)), _turn: turn }
 }
 
 /// Aborts the process unless it is told in time that the calling thread's test is over.
@@ -197,6 +211,20 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(begun.elapsed() < SOON, "in vain: {what}");
         thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// What `work` gives, which must take at least `least`. How long it takes at most says nothing: any
+/// process may be kept waiting.
+///
+/// # Panics
+/// When it takes less.
+#[track_caller]
+pub fn taking<R>(least: Duration, work: impl FnOnce() -> R) -> R {
+    let begun = Instant::now();
+    let result = work();
+    let elapsed = begun.elapsed();
+    assert!(elapsed >= least, "{elapsed:?} instead of {least:?}");
+    result
 }
 
 /// A directory that is gone when it is dropped.

@@ -52,6 +52,14 @@ pub fn with_marker(marker: &str) -> Vec<u32> {
     .collect()
 }
 
+/// Takes leave of the children that have ended, but for those `but`, which somebody else waits for.
+pub fn reap_orphans(but: &[u32]) {
+    let orphans = children().into_iter().filter(|pid| !but.contains(pid) && !is_running(*pid));
+    orphans.filter_map(|pid| PidFd::open(pid).ok()).for_each(|orphan| {
+        let _ = orphan.reap();
+    });
+}
+
 /// Kills the descendants of a test that has failed, so that they do not disturb the next one.
 pub(crate) fn end_all() {
     let orphans = children().into_iter().filter_map(|pid| PidFd::open(pid).ok());

@@ -36,10 +36,14 @@ impl Random {
         self.number() % bound
     }
 
+    /// A time of up to `longest`.
+    pub fn moment(&mut self, longest: Duration) -> Duration {
+        Duration::from_nanos(self.below(longest.as_nanos() as u64))
+    }
+
     /// Sleeps for a moment of up to `longest`: not to wait for anything, but to interrupt whatever
     /// happens then.
     pub fn pause(&mut self, longest: Duration) {
-        let nanoseconds = self.below(longest.as_nanos() as u64);
-        std::thread::sleep(Duration::from_nanos(nanoseconds));
+        std::thread::sleep(self.moment(longest));
     }
 }

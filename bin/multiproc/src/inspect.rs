@@ -113,8 +113,16 @@ fn content_json(content: &Content) -> Value {
             "waiting": waiting, "capacity": capacity, "closed": closed, "leases": leases,
         }),
         Content::Facts(facts) => facts.iter().map(|(what, number)| (*what, *number)).collect(),
+        Content::Handles(handles) => {
+            json!({ "handles": handles.iter().map(handle_text).collect::<Vec<_>>() })
+        }
         _ => json!({}),
     }
+}
+
+/// A handle as the object's number in listings.
+fn handle_text((index, generation): &(u32, u32)) -> String {
+    format!("{index}.{generation}")
 }
 
 fn datum_json(datum: &Datum) -> Value {
@@ -150,6 +158,7 @@ fn content_text(content: &Content, object: &Object, most: usize) -> String {
         Content::Facts(facts) => {
             facts.iter().map(|(what, number)| format!("{what}: {number}\n")).collect()
         }
+        Content::Handles(handles) => elements_text(handles.iter().map(handle_text), object, most),
         _ => format!("{} bytes that belong to another object\n", object.bytes),
     }
 }

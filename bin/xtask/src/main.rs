@@ -19,21 +19,46 @@ const SWEEP: &str = "test --release -p multiproc-tests --test stepping -- --igno
 const MODELS_TIME_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// The models, built with the atomics that loom watches, beside what is built otherwise.
-const MODELS: &str = "test --profile model --target-dir target/loom -p multiproc-ipc --lib";
+const MODELS: &str =
+    "test --profile model --target-dir target/loom -p multiproc-ipc --features testing --lib";
+
+/// The test that goes on for as long as it is told.
+const STORM: &str = "test -p multiproc-tests --test storm -- --ignored --exact whole";
+/// How long a task that is told no time takes, and how long any may be told to take, in minutes.
+const MINUTES: u64 = 5;
+const MINUTES_MAX: u64 = 24 * 60;
+/// What such a task may take beyond its time: its build, and its end on a busy machine.
+const EXTRA_TIME_MAX: Duration = Duration::from_secs(15 * 60);
 
 struct Task {
     name: &'static str,
     what: &'static str,
-    run: fn() -> Result<(), Failure>,
+    run: Run,
+}
+
+/// What a task takes.
+enum Run {
+    /// No arguments.
+    Once(fn() -> Result<(), Failure>),
+    /// `--minutes N`.
+    For(fn(u64) -> Result<(), Failure>),
 }
 
 impl Task {
     const fn new(name: &'static str, what: &'static str, run: fn() -> Result<(), Failure>) -> Task {
-        Task { name, what, run }
+        Task { name, what, run: Run::Once(run) }
+    }
+
+    const fn timed(
+        name: &'static str,
+        what: &'static str,
+        run: fn(u64) -> Result<(), Failure>,
+    ) -> Task {
+        Task { name, what, run: Run::For(run) }
     }
 }
 
-const TASKS: [Task; 8] = [
+const TASKS: [Task; 9] = [
     Task::new("fmt", "the formatting of every file", fmt),
     Task::new("clippy", "lints of all targets, warnings denied", clippy),
     Task::new("doc", "the documentation's links and form, warnings denied", doc),
@@ -41,6 +66,7 @@ const TASKS: [Task; 8] = [
     Task::new("deny", "licences, advisories and sources, by cargo-deny", deny),
     Task::new("sweep", "every crash point of every primitive, 20 minutes at most", sweep),
     Task::new("loom", "every execution of the models, 10 minutes at most", loom),
+    Task::timed("storm", "kills, stops and replacements at random, [--minutes N]", storm),
     Task::new("ci", "fmt, clippy, doc, test and a shorter loom, in this order", ci),
 ];
 
@@ -80,12 +106,25 @@ fn dispatch(arguments: &[String]) -> Result<(), Failure> {
         let names = TASKS.map(|task| task.name).join(", ");
         return Err(Failure::Unchecked(format!("no command '{name}'; there are {names}")));
     };
-    match rest {
-        [] => (task.run)(),
-        [first, ..] => {
+    match (&task.run, rest) {
+        (Run::Once(run), []) => run(),
+        (Run::Once(_), [first, ..]) => {
             Err(Failure::Unchecked(format!("{name} takes no arguments, but got '{first}'")))
         }
+        (Run::For(run), rest) => run(minutes(name, rest)?),
     }
+}
+
+/// How long a task is to take.
+fn minutes(name: &str, arguments: &[String]) -> Result<u64, Failure> {
+    let said = match arguments {
+        [] => Some(MINUTES),
+        [option, number] if option == "--minutes" => number.parse().ok(),
+        _ => None,
+    };
+    said.filter(|said| (1..=MINUTES_MAX).contains(said)).ok_or_else(|| {
+        Failure::Unchecked(format!("{name} takes '--minutes N', from 1 to {MINUTES_MAX}"))
+    })
 }
 
 fn help() -> String {
@@ -125,8 +164,23 @@ fn deny() -> Result<(), Failure> {
 }
 
 fn sweep() -> Result<(), Failure> {
-    // Builds, and makes sure that a renamed test doesn't turn the sweep into nothing.
-    let mut list = cargo(SWEEP);
+    find_tests(SWEEP)?;
+    let mut command = cargo(SWEEP);
+    command.arg("--nocapture");
+    check_in_time(command, SWEEP_TIME_MAX)
+}
+
+fn storm(minutes: u64) -> Result<(), Failure> {
+    find_tests(STORM)?;
+    let mut command = cargo(STORM);
+    // What it says itself, its last line above all, goes to standard error; the rest says nothing.
+    command.arg("--nocapture").stdout(Stdio::null()).env("STORM_MINUTES", minutes.to_string());
+    check_in_time(command, Duration::from_secs(60 * minutes) + EXTRA_TIME_MAX)
+}
+
+/// Builds `tests`, and makes sure that a renamed one doesn't turn a check into nothing.
+fn find_tests(tests: &str) -> Result<(), Failure> {
+    let mut list = cargo(tests);
     list.arg("--list").stderr(Stdio::inherit());
     announce(&list);
     let listed = list.output().map_err(|error| cannot_run(&list, &error))?;
@@ -136,15 +190,18 @@ fn sweep() -> Result<(), Failure> {
     if !String::from_utf8_lossy(&listed.stdout).contains(": test") {
         return Err(Failure::Found(format!("{} finds no test", shown(&list))));
     }
-    let mut command = cargo(SWEEP);
-    command.arg("--nocapture");
+    Ok(())
+}
+
+fn check_in_time(mut command: Command, time_max: Duration) -> Result<(), Failure> {
     announce(&command);
-    match deadline::run(&mut command, SWEEP_TIME_MAX) {
+    match deadline::run(&mut command, time_max) {
         Ok(Some(status)) if status.success() => Ok(()),
         Ok(Some(_)) => Err(Failure::Found(format!("{} failed", shown(&command)))),
         Ok(None) => {
-            let minutes = SWEEP_TIME_MAX.as_secs() / 60;
-            Err(Failure::Found(format!("the sweep was killed: it took over {minutes} minutes")))
+            let minutes = time_max.as_secs() / 60;
+            let late = format!("{} was killed: it took over {minutes} minutes", shown(&command));
+            Err(Failure::Found(late))
         }
         Err(error) => Err(cannot_run(&command, &error)),
     }
@@ -242,8 +299,9 @@ mod tests {
 
     #[test]
     fn dispatch_unknown_command_names_the_known_ones() {
-        let expected = "no command 'tset'; there are fmt, clippy, doc, test, deny, sweep, loom, ci"
-            .to_string();
+        let expected =
+            "no command 'tset'; there are fmt, clippy, doc, test, deny, sweep, loom, storm, ci"
+                .to_string();
         assert_eq!(run(&["tset"]), Err(Failure::Unchecked(expected)));
     }
 
@@ -251,6 +309,19 @@ mod tests {
     fn dispatch_argument_too_many_is_refused() {
         let expected = "fmt takes no arguments, but got '--all'".to_string();
         assert_eq!(run(&["fmt", "--all"]), Err(Failure::Unchecked(expected)));
+    }
+
+    #[test]
+    fn minutes_are_five_unless_somebody_says_how_many() {
+        let said = |words: &[&str]| {
+            minutes("storm", &words.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(said(&[]), Ok(5));
+        assert_eq!(said(&["--minutes", "30"]), Ok(30));
+        for wrong in [&["--minutes"][..], &["30"], &["--minutes", "0"], &["--minutes", "x"]] {
+            let advice = "storm takes '--minutes N', from 1 to 1440".to_string();
+            assert_eq!(said(wrong), Err(Failure::Unchecked(advice)), "{wrong:?}");
+        }
     }
 
     #[test]

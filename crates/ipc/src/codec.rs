@@ -14,6 +14,7 @@ use std::cell::RefCell;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
+use multiproc_sys::clock::Deadline;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -37,6 +38,10 @@ struct Passage {
     carried: Vec<ObjectId>,
     /// The descriptors that the message names, where they can travel.
     descriptors: Option<Vec<RawFd>>,
+    /// Until when the caller can wait for a process that is stopped in the catalog.
+    deadline: Option<Deadline>,
+    /// Why a handle could not be reached.
+    failed: Option<Error>,
 }
 
 thread_local! {
@@ -68,8 +73,9 @@ pub(crate) struct Encoded {
 /// Where a value is going.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Route<'a> {
-    /// Through the segment: handles can travel.
-    Message(&'a Segment),
+    /// Through the segment: handles can travel. If they cannot be reached before a deadline because
+    /// of a process that is stopped in the catalog, that is an error.
+    Message(&'a Segment, Option<Deadline>),
     /// To a child of this process: descriptors can travel too. When it decodes, those are named
     /// that it has inherited for this.
     Start(&'a Segment, &'a [RawFd]),
@@ -79,12 +85,14 @@ pub(crate) enum Route<'a> {
 
 impl Route<'_> {
     fn passage(self) -> Passage {
-        let (segment, descriptors) = match self {
-            Route::Message(segment) => (Some(segment.clone()), None),
-            Route::Start(segment, inherited) => (Some(segment.clone()), Some(inherited.to_vec())),
-            Route::Pipe => (None, None),
+        let (segment, descriptors, deadline) = match self {
+            Route::Message(segment, deadline) => (Some(segment.clone()), None, deadline),
+            Route::Start(segment, inherited) => {
+                (Some(segment.clone()), Some(inherited.to_vec()), None)
+            }
+            Route::Pipe => (None, None, None),
         };
-        Passage { segment, carried: Vec::new(), descriptors }
+        Passage { segment, carried: Vec::new(), descriptors, deadline, failed: None }
     }
 }
 
@@ -123,8 +131,12 @@ pub(crate) fn decode<T: DeserializeOwned>(route: Route<'_>, frame: &[u8]) -> Res
         [CODEC, VERSION, value @ ..] => value,
         _ => return Err(Error::Malformed("written by another codec, or cut short")),
     };
-    let (read, _) = within(route.passage(), || decode_bounded(value));
-    let (decoded, used) = read.map_err(|error| Error::Codec(error.to_string()))?;
+    let (read, passage) = within(route.passage(), || decode_bounded(value));
+    let (decoded, used) = match (read, passage.failed) {
+        (Ok(read), _) => read,
+        (Err(_), Some(Error::CatalogHeld)) => return Err(Error::CatalogHeld),
+        (Err(error), _) => return Err(Error::Codec(error.to_string())),
+    };
     if used != value.len() {
         return Err(Error::Malformed("bytes are left over: it holds a value of another type"));
     }
@@ -147,11 +159,21 @@ pub(crate) fn carry(object: &Object) -> Result<(), Error> {
 
 /// The object that a word in the value under way names, if it is a `T`.
 pub(crate) fn reach<T: Shared>(word: u64) -> Result<Arc<Object>, Error> {
-    let segment = PASSAGE
-        .with_borrow(|passage| passage.as_ref().and_then(|passage| passage.segment.clone()))
+    let (segment, deadline) = PASSAGE
+        .with_borrow(|passage| {
+            let passage = passage.as_ref()?;
+            Some((passage.segment.clone()?, passage.deadline))
+        })
         .ok_or(Error::ForeignHandle)?;
     let id = ObjectId::unpack(word).ok_or(Error::NoSuchObject(T::KIND.name()))?;
-    segment.attach(id, T::KIND, |entry| T::fits(segment.geometry(), entry), T::attached)
+    let fits = |entry: &_| T::fits(segment.geometry(), entry);
+    let reached = segment.attach(id, T::KIND, deadline, fits, T::attached);
+    if let Err(Error::CatalogHeld) = reached {
+        PASSAGE.with_borrow_mut(|passage| {
+            passage.as_mut().expect("it was just there").failed = Some(Error::CatalogHeld);
+        });
+    }
+    reached
 }
 
 /// Notes that the value under way names `descriptor`, or refuses where none can travel.

@@ -70,10 +70,33 @@ pub enum Error {
     /// The segment belongs to another user.
     #[error("the segment belongs to user {0}")]
     OtherUser(u32),
+    /// A message, or a key or value of a map, is longer than what bounds it.
+    #[error("{bytes} bytes are more than {of}: {limit} bytes")]
+    TooLong {
+        /// Bytes of the message, key or value.
+        bytes: u64,
+        /// How many there may be.
+        limit: u64,
+        /// What bounds it.
+        of: &'static str,
+    },
     /// A handle names an object that is gone, or one of another kind or type.
     #[error("a handle names no {0} in this segment: the object is gone, or of another type")]
     NoSuchObject(&'static str),
-    /// A handle was encoded outside a message, or into a message of another segment.
+    /// Nothing can be published under this name.
+    #[error("nothing can be published as {0:?}: 1 to 48 bytes without control characters")]
+    Unpublishable(String),
+    /// Something is published under this name already.
+    #[error("something is published as {0:?} already")]
+    Taken(String),
+    /// Nothing is published under this name.
+    #[error("nothing is published as {0:?}")]
+    NotPublished(String),
+    /// What is published under this name is a handle of another kind, or of data of another structure.
+    #[error("what is published as {0:?} is of another type, or of another structure")]
+    OtherType(String),
+    /// A handle was encoded outside a message, into a message of another segment, or into the key of
+    /// a map.
     #[error("a handle can only be sent within its own segment: as an argument or in a message")]
     ForeignHandle,
     /// A message is malformed.

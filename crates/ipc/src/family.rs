@@ -63,16 +63,16 @@ impl FromStr for Ticket {
 fn put(object: &Object, tag: u8, mut message: Encoded) -> Result<(), Error> {
     message.bytes.insert(0, tag);
     let ring = raw::ring(object);
-    let block = ring.allocate(&object.cursor)?;
-    let filled = ring.fill(block, &message);
+    let block = ring.allocate(&object.cursor, None)?;
+    let filled = ring.fill(block, &message, None);
     match filled.map(|()| ring.publish(block)) {
         Ok(Published::Done) => Ok(()),
         Ok(Published::Full) => {
-            ring.release(block);
+            ring.release(block, None);
             Err(Error::Malformed("the mailbox is full"))
         }
         Err(error) => {
-            ring.release(block);
+            ring.release(block, None);
             Err(error)
         }
     }
@@ -201,7 +201,7 @@ impl Berth {
                 Some(RESULT) => Settled::Result(Letter(block)),
                 tag => {
                     // What the arguments kept alive goes now: somebody may wait for it to go.
-                    ring.release(block);
+                    ring.release(block, None);
                     if tag == Some(ARGUMENTS) { Settled::NeverReady } else { Settled::NoResult }
                 }
             }
@@ -215,7 +215,7 @@ impl Berth {
     pub fn read<R: DeserializeOwned>(&self, letter: Letter) -> Result<R, Error> {
         let message = raw::ring(&self.mailbox).message(letter.0)?;
         let frame = message.get(1..).ok_or(Error::Malformed("an empty letter"))?;
-        codec::decode(Route::Message(&self.segment), frame)
+        codec::decode(Route::Message(&self.segment, None), frame)
     }
 }
 
@@ -234,7 +234,7 @@ impl Drop for Berth {
     fn drop(&mut self) {
         let settled = *self.settled.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Some(Settled::Result(letter)) = settled {
-            raw::ring(&self.mailbox).release(letter.0);
+            raw::ring(&self.mailbox).release(letter.0, None);
         }
     }
 }
@@ -256,7 +256,7 @@ impl Seat {
         let gone = Error::NoSuchObject("mailbox");
         let id = ObjectId::unpack(ticket.mailbox).ok_or(gone)?;
         let is_mailbox = |entry: &_| raw::spec(1, MESSAGE_BYTES).is_some_and(|spec| spec.is(entry));
-        let mailbox = segment.attach(id, Kind::Queue, is_mailbox, |_| Ok(()))?;
+        let mailbox = segment.attach(id, Kind::Queue, None, is_mailbox, |_| Ok(()))?;
         segment.make_current();
         Ok(Seat { segment, mailbox })
     }
@@ -280,7 +280,7 @@ impl Seat {
         });
         let route = Route::Start(&self.segment, inherited);
         let arguments = frame.and_then(|frame| codec::decode(route, frame));
-        ring.release(block);
+        ring.release(block, None);
         arguments
     }
 
@@ -289,7 +289,7 @@ impl Seat {
     /// # Errors
     /// When it cannot be encoded, or the segment has no room.
     pub fn put_result<R: Serialize>(&self, result: &R) -> Result<(), Error> {
-        put(&self.mailbox, RESULT, codec::encode(Route::Message(&self.segment), result)?)
+        put(&self.mailbox, RESULT, codec::encode(Route::Message(&self.segment, None), result)?)
     }
 }
 

@@ -1,33 +1,132 @@
 //! Which values may stand in shared memory as they are.
 
-use std::any::TypeId;
-
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::structure::Structure;
 
 /// Plain data: no padding, no pointer, no `Drop`, and any bytes are a value.
 ///
-/// Numbers and arrays of them are plain. A struct of one's own becomes so by zerocopy's derives:
+/// Numbers and arrays of them are plain. A struct of plain fields becomes so by deriving this and what
+/// it stands on, zerocopy's four traits, which check that it is:
 ///
 /// ```
+/// use multiproc_ipc::{Plain, Value};
 /// use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 ///
-/// #[derive(Clone, Copy, FromBytes, Immutable, IntoBytes, KnownLayout)]
+/// #[derive(Clone, Copy, FromBytes, Immutable, IntoBytes, KnownLayout, Plain)]
 /// #[repr(C)]
 /// struct Point {
 ///     x: f64,
 ///     y: f64,
 /// }
-/// fn plain(_: impl multiproc_ipc::Plain) {}
-/// plain(Point { x: 1.0, y: 2.0 });
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let position = Value::new(Point { x: 1.0, y: 2.0 })?;
+/// assert_eq!(position.get().y, 2.0);
+/// # Ok(())
+/// # }
 /// ```
+///
+/// An object says of which structure its data is. A program in which the struct has other fields, or has
+/// them in another order, gets an error in place of the handle:
+/// [`NoSuchObject`](crate::Error::NoSuchObject).
+///
+/// # What is not plain
+///
+/// Padding, whose bytes are nobody's:
+///
+/// ```compile_fail
+/// # use multiproc_ipc::Plain;
+/// # use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+/// #[derive(Clone, Copy, FromBytes, Immutable, IntoBytes, KnownLayout, Plain)]
+/// #[repr(C)]
+/// struct Padded {
+///     flag: u8,
+///     number: u32,
+/// }
+/// ```
+///
+/// Pointers and references, which mean nothing in another process:
+///
+/// ```compile_fail
+/// # use multiproc_ipc::Plain;
+/// # use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+/// #[derive(Clone, Copy, FromBytes, Immutable, IntoBytes, KnownLayout, Plain)]
+/// #[repr(C)]
+/// struct Pointing {
+///     number: *const u64,
+/// }
+/// ```
+///
+/// A layout that each compiler may choose:
+///
+/// ```compile_fail
+/// # use multiproc_ipc::Plain;
+/// # use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+/// #[derive(Clone, Copy, FromBytes, Immutable, IntoBytes, KnownLayout, Plain)]
+/// struct Anyhow {
+///     x: u32,
+///     y: u32,
+/// }
+/// ```
+///
+/// Fields of which not all bytes are a value, as `bool` and `char`, and enums:
+///
+/// ```compile_fail
+/// # use multiproc_ipc::Plain;
+/// # use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+/// #[derive(Clone, Copy, FromBytes, Immutable, IntoBytes, KnownLayout, Plain)]
+/// #[repr(C)]
+/// struct Switch {
+///     on: bool,
+/// }
+/// ```
+///
+/// ```compile_fail
+/// # use multiproc_ipc::Plain;
+/// # use zerocopy::{Immutable, IntoBytes, KnownLayout};
+/// #[derive(Clone, Copy, Immutable, IntoBytes, KnownLayout, Plain)]
+/// #[repr(u8)]
+/// enum Switch {
+///     Off,
+///     On,
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not plain data",
+    note = "derive zerocopy's `FromBytes`, `IntoBytes`, `Immutable` and `KnownLayout` for it, and `Plain`"
+)]
 pub trait Plain:
     FromBytes + IntoBytes + Immutable + KnownLayout + Copy + Send + Sync + 'static
 {
+    /// What a value looks like in memory. Not to be written by hand: the derive knows.
+    const STRUCTURE: Structure;
 }
 
-impl<T: FromBytes + IntoBytes + Immutable + KnownLayout + Copy + Send + Sync + 'static> Plain
-    for T
-{
+macro_rules! numbers {
+    ($($number:ident $element:ident),* $(,)?) => {$(
+        impl Plain for $number {
+            const STRUCTURE: Structure = Structure::of_number(
+                stringify!($number),
+                Element::$element,
+                size_of::<$number>(),
+            );
+        }
+    )*};
+}
+
+numbers! {
+    u8 U8, u16 U16, u32 U32, u64 U64, u128 Compound, usize Compound,
+    i8 I8, i16 I16, i32 I32, i64 I64, i128 Compound, isize Compound,
+    f32 F32, f64 F64,
+}
+
+impl Plain for () {
+    const STRUCTURE: Structure = Structure::of_struct(0, 1);
+}
+
+impl<T: Plain, const N: usize> Plain for [T; N] {
+    const STRUCTURE: Structure = Structure::of_array(T::STRUCTURE, N);
 }
 
 /// What an object's elements are, as its catalog entry says it.
@@ -47,7 +146,7 @@ pub enum Element {
     I64 = 8,
     F32 = 9,
     F64 = 10,
-    /// A struct or array: told from others by its size and alignment.
+    /// A struct, an array, or a number of a size that has no name here.
     Compound = 11,
 }
 
@@ -66,27 +165,6 @@ impl Element {
         Element::F64,
         Element::Compound,
     ];
-
-    /// What a `T` is.
-    pub(crate) fn of<T: 'static>() -> Element {
-        let named = [
-            (TypeId::of::<u8>(), Element::U8),
-            (TypeId::of::<u16>(), Element::U16),
-            (TypeId::of::<u32>(), Element::U32),
-            (TypeId::of::<u64>(), Element::U64),
-            (TypeId::of::<i8>(), Element::I8),
-            (TypeId::of::<i16>(), Element::I16),
-            (TypeId::of::<i32>(), Element::I32),
-            (TypeId::of::<i64>(), Element::I64),
-            (TypeId::of::<f32>(), Element::F32),
-            (TypeId::of::<f64>(), Element::F64),
-        ];
-        let this = TypeId::of::<T>();
-        named
-            .into_iter()
-            .find_map(|(id, element)| (id == this).then_some(element))
-            .unwrap_or(Element::Compound)
-    }
 
     /// The element that a catalog entry names.
     pub(crate) fn from_code(code: u32) -> Element {
@@ -127,7 +205,8 @@ mod tests {
 
     #[test]
     fn element_of_numbers_and_structs() {
-        assert_eq!(Element::of::<u64>(), Element::U64);
-        assert_eq!(Element::of::<[u64; 2]>(), Element::Compound);
+        assert_eq!(u64::STRUCTURE.element(), Element::U64);
+        assert_eq!(<[u64; 2]>::STRUCTURE.element(), Element::Compound);
+        assert_eq!(Structure::of_slice(u64::STRUCTURE).element(), Element::U64);
     }
 }

@@ -45,22 +45,38 @@
 //! | `Process(target=f, args=(..)).start()` | [`Process::spawn(f, (..))`](Process::spawn) |
 //! | `p.join()`, `p.exitcode` | [`Process::join`] gives the value, or says how it ended |
 //! | `Queue(n)`, `put`, `get` | [`Queue::bounded`], [`send`](Queue::send), [`recv`](Queue::recv) |
+//! | `Queue(n)` of numbers | [`Queue::inline`], which is faster |
+//! | `JoinableQueue`, `task_done`, `join` | [`Queue::lease`], [`Lease::ack`], [`Queue::join`] |
+//! | `connection.wait([..])` | [`select()`] |
 //! | `Pipe()` | [`Pipe::pair`] |
+//! | `Pipe(duplex=False)` | [`channel`] |
 //! | `Value('i', 0)` with its lock, to count | [`Counter`] |
 //! | `Value(..)` | [`Value`] |
 //! | `Array('d', n)` | [`Array`] |
-//! | `Lock()` around something | [`Mutex`] with the something inside |
+//! | `Array('d', n)` with its lock held | [`Mutex<[T]>`](Mutex::zeroed), which gives out a slice |
+//! | `Lock()`, `RLock()` around something | [`Mutex`], [`ReentrantMutex`] with the something inside |
+//! | `Semaphore`, `BoundedSemaphore` | [`Semaphore`], [`BoundedSemaphore`] |
+//! | `Condition`, `Event`, `Barrier` | [`Condvar`], [`Event`], [`Barrier`] |
+//! | `Manager().dict()`, `Namespace()` | [`Map`] |
+//! | `ShareableList(..)` | [`Array`] for numbers, else [`Map`] |
+//! | `SharedMemory(name)` | [`Builder::named`], [`Segment::open`] |
+//! | a `BaseManager` that others connect to | [`Segment::publish`], [`Segment::find`] |
 //! | `if __name__ == "__main__":` | [`init()`](init) first in `main` |
 //!
 //! The parts alone: `multiproc-ipc` is what to embed without processes; [`supervisor`] keeps workers
 //! running.
 
+// The traits alone: the derives beside them name `multiproc-ipc`, and ours this crate.
+pub use multiproc_derive::{MultiprocHandle as Handle, MultiprocPlain as Plain};
+pub use multiproc_ipc::__private::{Handle, Plain};
 pub use multiproc_ipc::{
-    Array, Barrier, BoundedSemaphore, Broken, Builder, Condvar, Counter, Element, Error, Event,
-    Integer, Iter, Kind, Lease, LockError, Mutex, MutexGuard, Numbers, OnceCell, OverRelease,
-    Passed, Permit, Pipe, PipeError, Plain, Queue, QueueBuilder, RecvError, ReentrantGuard,
-    ReentrantMutex, RwLock, RwLockReadGuard, RwLockWriteGuard, Segment, Semaphore, SendError,
-    Tally, Value, view,
+    Array, Barrier, BatchError, BoundedSemaphore, Broken, Builder, ByValue, Condvar, Counter,
+    Element, Encoded, Error, Event, Guarded, Inline, Integer, Iter, Kind, Lease, Loan, LockError,
+    Map, MapBuilder, MapError, MapIter, Mode, Mutex, MutexGuard, Numbers, OnceCell, OverRelease,
+    Passed, Permit, Pipe, PipeError, Queue, QueueBuilder, Received, Receiver, RecvError,
+    ReentrantGuard, ReentrantMutex, RwLock, RwLockReadGuard, RwLockWriteGuard, Segment, Selectable,
+    Semaphore, SendError, Sender, Slices, Tally, Transport, TryIter, Value, channel, select,
+    select_timeout, try_select, view,
 };
 pub use multiproc_process::{
     Child, Command, Ended, Exit, JoinError, Panic, Process, SpawnError, Spawner, Target, init,
@@ -73,3 +89,7 @@ pub use multiproc_supervisor as supervisor;
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// What the derives name.
+#[doc(hidden)]
+pub use multiproc_ipc::__private;

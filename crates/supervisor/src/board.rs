@@ -1,6 +1,6 @@
 //! What a supervisor knows of each worker, in shared memory.
 
-use multiproc_ipc::{Array, Error, Segment};
+use multiproc_ipc::{Array, Error, Plain, Segment};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::core::{Phase, Slot};
@@ -10,7 +10,7 @@ pub const NAME: &str = "workers";
 
 /// What is known of one worker. Written by the supervisor alone.
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, Immutable, IntoBytes, KnownLayout,
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, Plain,
 )]
 #[repr(C)]
 pub struct Line {

@@ -1,9 +1,10 @@
 //! Objects: made, reached, dropped.
 
-use multiproc_ipc::{Counter, Queue};
+use multiproc_ipc::{Counter, Error, Queue};
 
 use super::{Operation, Script, done, join, nothing, unnoticed_death_of};
-use crate::world::{Deeds, Message, World};
+use crate::ledger::Deeds;
+use crate::world::{Message, NOTICE, Notice, World};
 
 pub(crate) const SCRIPTS: &[Script] = &[
     Script::new("catalog/create", nothing, create),
@@ -13,6 +14,11 @@ pub(crate) const SCRIPTS: &[Script] = &[
     Script::new("catalog/drop-large", nothing, drop_large),
     Script::new("catalog/attach", nothing, attach),
     Script::new("catalog/detach", nothing, detach),
+    Script::new("catalog/publish", nothing, publish).most(Deeds { posted: 1, ..Deeds::NOTHING }),
+    Script::new("catalog/publish-taken", before_notice, publish_taken),
+    Script::new("catalog/unpublish", before_notice, unpublish)
+        .most(Deeds { posted: 1, ..Deeds::NOTHING }),
+    Script::new("catalog/find", before_notice, find),
 ];
 
 /// Somebody died with the catalog in its hands, and nobody has noticed.
@@ -78,5 +84,46 @@ fn detach(world: &World) -> Operation {
         drop(counter);
         drop(queue);
         done(Deeds::NOTHING, segment)
+    })
+}
+
+/// Something is published, and nobody has a handle of it.
+fn before_notice(world: &mut World) {
+    world.segment.publish(NOTICE, &Notice::new(&world.segment)).expect("room for a root");
+    world.ledger.others.posted = 1;
+}
+
+fn publish(world: &World) -> Operation {
+    let segment = join(world);
+    let notice = Notice::new(&segment);
+    Box::new(move || {
+        segment.publish(NOTICE, &notice).expect("a free name, and room");
+        done(Deeds { posted: 1, ..Deeds::NOTHING }, (notice, segment))
+    })
+}
+
+fn publish_taken(world: &World) -> Operation {
+    let segment = join(world);
+    let notice = Notice::new(&segment);
+    Box::new(move || {
+        let taken = segment.publish(NOTICE, &notice);
+        assert!(matches!(taken, Err(Error::Taken(_))), "{taken:?}");
+        done(Deeds::NOTHING, (notice, segment))
+    })
+}
+
+fn unpublish(world: &World) -> Operation {
+    let segment = join(world);
+    Box::new(move || {
+        segment.unpublish(NOTICE).expect("it is published");
+        done(Deeds { posted: 1, ..Deeds::NOTHING }, segment)
+    })
+}
+
+fn find(world: &World) -> Operation {
+    let segment = join(world);
+    Box::new(move || {
+        let notice = Notice::find(&segment).expect("whole").expect("it is published");
+        done(Deeds::NOTHING, (notice, segment))
     })
 }

@@ -5,8 +5,10 @@ use std::any::Any;
 use multiproc_ipc::{Lease, Queue};
 
 use super::queue::fill;
-use super::{Operation, Script, Sleeper, after_death_of, done, join};
-use crate::world::{Deeds, Message, Sender, World};
+use super::{Operation, Script, after_death_of, done, join};
+use crate::ledger::{Deeds, Sender};
+use crate::sleeper::RECEIVER;
+use crate::world::{Message, World};
 
 const ACKS: Deeds = Deeds { taken: 1, ..Deeds::NOTHING };
 
@@ -18,7 +20,7 @@ pub(crate) const SCRIPTS: &[Script] = &[
     Script::new("lease/drop", |world| fill(world, 2), give_back).holds(1),
     Script::new("lease/drop-last", |world| fill(world, 1), leased_before)
         .holds(1)
-        .sleeper(Sleeper::Receiver),
+        .sleeper(&RECEIVER),
     Script::new("lease/drop-handle", before_handle, give_back).holds(1),
     Script::new("lease/retried-ack", before_retry, ack).most(ACKS),
     Script::new("lease/retried-drop", before_retry, give_back).holds(1),

@@ -4,14 +4,27 @@ use std::any::Any;
 
 use multiproc_ipc::{Segment, testing};
 
+use crate::ledger::Deeds;
+use crate::sleeper::Sleeper;
 use crate::tracee::run_to_death;
-use crate::verdict::Poisoned;
-use crate::world::{Deeds, World};
+use crate::verdict::Lock;
+use crate::world::World;
 
+mod barrier;
 mod catalog;
+mod channel;
+mod condvar;
+mod event;
+mod inline;
 mod lease;
+mod map;
 mod mutex;
+mod once;
 mod queue;
+mod reentrant;
+mod rwlock;
+mod semaphore;
+mod slices;
 mod slots;
 mod tally;
 mod values;
@@ -29,27 +42,26 @@ pub(crate) struct Script {
     pub(crate) most: Deeds,
     /// The most messages, or tasks, that the victim can hold at one time.
     pub(crate) holds: usize,
-    pub(crate) poisoned: Poisoned,
-    /// Whether an owner of the mutex died before, and the victim does not deal with it.
-    pub(crate) bereft: bool,
+    /// The lock that it may leave poisoned.
+    pub(crate) poisons: Option<Lock>,
+    /// The lock of which an owner died before, and with which the victim has nothing to do.
+    pub(crate) bereft: Option<Lock>,
     /// Objects that `before` keeps alive besides those of the world.
     pub(crate) kept: usize,
     /// Leases that it keeps open.
     pub(crate) leases: usize,
-    /// Who sleeps while the victim acts, if anybody.
-    pub(crate) sleeper: Option<Sleeper>,
+    /// Who sleeps while the victim acts, until it or its death wakes them.
+    pub(crate) sleeper: Option<&'static Sleeper>,
+    /// Whether they come only once the victim stands in the state in which it is to die.
+    pub(crate) late: bool,
+    /// What a peer does besides, while the victim is stopped, or asleep.
+    pub(crate) meanwhile: Option<Meanwhile>,
     /// What the controller does once the victim has ended.
     pub(crate) after: fn(&World),
 }
 
-/// Who sleeps until the victim, or its death, wakes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sleeper {
-    /// Waits for a message.
-    Receiver,
-    /// Waits for room.
-    Sender,
-}
+/// What a peer does; false if that is impossible as long as the victim is stopped.
+pub(crate) type Meanwhile = fn(&mut World) -> bool;
 
 /// What is observed.
 pub(crate) type Operation = Box<dyn FnOnce() -> Done>;
@@ -74,11 +86,13 @@ impl Script {
             victim,
             most,
             holds: 0,
-            poisoned: Poisoned::Never,
-            bereft: false,
+            poisons: None,
+            bereft: None,
             kept: 0,
             leases: 0,
             sleeper: None,
+            late: false,
+            meanwhile: None,
             after: |_| (),
         }
     }
@@ -92,12 +106,12 @@ impl Script {
         Script { holds, ..self }
     }
 
-    const fn poisoned(self, poisoned: Poisoned) -> Script {
-        Script { poisoned, ..self }
+    const fn poisons(self, lock: Lock) -> Script {
+        Script { poisons: Some(lock), ..self }
     }
 
-    const fn bereft(self) -> Script {
-        Script { bereft: true, ..self }
+    const fn bereft(self, lock: Lock) -> Script {
+        Script { bereft: Some(lock), ..self }
     }
 
     const fn kept(self, kept: usize) -> Script {
@@ -108,8 +122,16 @@ impl Script {
         Script { leases, ..self }
     }
 
-    const fn sleeper(self, sleeper: Sleeper) -> Script {
+    const fn sleeper(self, sleeper: &'static Sleeper) -> Script {
         Script { sleeper: Some(sleeper), ..self }
+    }
+
+    const fn late(self, sleeper: &'static Sleeper) -> Script {
+        Script { sleeper: Some(sleeper), late: true, ..self }
+    }
+
+    const fn meanwhile(self, meanwhile: Meanwhile) -> Script {
+        Script { meanwhile: Some(meanwhile), ..self }
     }
 
     const fn after(self, after: fn(&World)) -> Script {
@@ -129,9 +151,20 @@ pub(crate) fn all() -> Vec<Script> {
         catalog::SCRIPTS,
         mutex::SCRIPTS,
         queue::SCRIPTS,
+        inline::SCRIPTS,
+        slices::SCRIPTS,
+        channel::SCRIPTS,
+        semaphore::SCRIPTS,
+        event::SCRIPTS,
+        barrier::SCRIPTS,
+        once::SCRIPTS,
         lease::SCRIPTS,
         values::SCRIPTS,
         tally::SCRIPTS,
+        rwlock::SCRIPTS,
+        reentrant::SCRIPTS,
+        map::SCRIPTS,
+        condvar::SCRIPTS,
     ]
     .concat()
 }

@@ -1,11 +1,12 @@
 //! Sending and receiving.
 
-use std::time::Duration;
-
 use multiproc_ipc::Queue;
 
-use super::{Operation, Script, Sleeper, done, join, nothing};
-use crate::world::{CAPACITY, Deeds, Message, Sender, World};
+use super::{Operation, Script, done, join, nothing};
+use crate::ledger::{Deeds, Sender};
+use crate::sleeper::{RECEIVER, SENDER};
+use crate::sweep::patience;
+use crate::world::{CAPACITY, Message, World};
 
 const SENDS: Deeds = Deeds { sent: 1, ..Deeds::NOTHING };
 /// How many blocks the queue has at first.
@@ -13,30 +14,36 @@ const BLOCKS: usize = 8;
 const TAKES: Deeds = Deeds { taken: 1, ..Deeds::NOTHING };
 
 pub(crate) const SCRIPTS: &[Script] = &[
-    Script::new("queue/send-empty", nothing, send).most(SENDS).sleeper(Sleeper::Receiver),
+    Script::new("queue/send-empty", nothing, send).most(SENDS).sleeper(&RECEIVER),
     Script::new("queue/send-nearly-full", |world| fill(world, CAPACITY - 1), send).most(SENDS),
     Script::new("queue/send-full", |world| fill(world, CAPACITY), send).most(SENDS),
     Script::new("queue/send-later-lap", |world| laps(world, 2, 1), send).most(SENDS),
     Script::new("queue/send-two", |world| laps(world, 1, 1), send_two)
         .most(Deeds { sent: 2, ..Deeds::NOTHING }),
-    Script::new("queue/send-handle", nothing, send_handle).most(SENDS).sleeper(Sleeper::Receiver),
+    Script::new("queue/send-handle", nothing, send_handle).most(SENDS).sleeper(&RECEIVER),
     Script::new("queue/send-long", nothing, send_long).most(SENDS),
-    Script::new("queue/send-waiting", |world| fill(world, CAPACITY), send_waiting).most(SENDS),
+    Script::new("queue/send-waiting", |world| fill(world, CAPACITY), send_waiting)
+        .most(SENDS)
+        .sleeper(&SENDER)
+        .meanwhile(|world| world.receive() == Ok(true)),
     Script::new("queue/recv-one", |world| fill(world, 1), recv).most(TAKES),
     Script::new("queue/recv-full", |world| laps(world, 1, CAPACITY), recv)
         .most(TAKES)
-        .sleeper(Sleeper::Sender),
+        .sleeper(&SENDER),
     Script::new("queue/recv-empty", nothing, recv).most(TAKES),
     Script::new("queue/recv-two", |world| laps(world, 2, 2), recv_two)
         .most(Deeds { taken: 2, ..Deeds::NOTHING }),
     Script::new("queue/recv-handle", before_handle, recv).most(TAKES),
     Script::new("queue/recv-long", before_long, recv).most(TAKES),
-    Script::new("queue/recv-waiting", nothing, recv_waiting).most(TAKES).sleeper(Sleeper::Receiver),
+    Script::new("queue/recv-waiting", nothing, recv_waiting)
+        .most(TAKES)
+        .sleeper(&RECEIVER)
+        .meanwhile(|world| world.send_next(Sender::Peer)),
     Script::new("queue/close", |world| fill(world, 1), close)
         .most(Deeds { closed: 1, ..Deeds::NOTHING }),
     Script::new("queue/close-empty", nothing, close)
         .most(Deeds { closed: 1, ..Deeds::NOTHING })
-        .sleeper(Sleeper::Receiver),
+        .sleeper(&RECEIVER),
     Script::new("queue/grow", before_grow, send).most(SENDS).leases(BLOCKS),
 ];
 
@@ -141,12 +148,6 @@ fn recv_waiting(world: &World) -> Operation {
         let taken = queue.recv_timeout(patience()).is_ok().into();
         done(Deeds { taken, ..Deeds::NOTHING }, (queue, segment))
     })
-}
-
-/// How long the victim waits: not at all long where it is stepped past its sleep, and longer than
-/// any wake takes where it is not.
-fn patience() -> Duration {
-    if crate::sweep::is_stalled() { Duration::from_secs(5) } else { Duration::from_millis(2) }
 }
 
 fn close(world: &World) -> Operation {

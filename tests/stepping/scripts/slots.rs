@@ -7,7 +7,8 @@ use multiproc_ipc::{Segment, testing};
 
 use super::queue::fill;
 use super::{Operation, Script, done, join, nothing};
-use crate::world::{Deeds, Message, Sender, World};
+use crate::ledger::{Deeds, Sender};
+use crate::world::{Message, World};
 
 pub(crate) const SCRIPTS: &[Script] = &[
     Script::new("slots/join", nothing, claim),

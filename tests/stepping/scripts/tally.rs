@@ -3,7 +3,8 @@
 use multiproc_ipc::{Queue, Tally};
 
 use super::{Operation, Script, after_death_of, done, join, nothing};
-use crate::world::{Cargo, Deeds, Message, Sender, World, contribution};
+use crate::ledger::{Deeds, Sender, contribution};
+use crate::world::{Cargo, Message, World};
 
 pub(crate) const SCRIPTS: &[Script] = &[
     Script::new("tally/commit", |world| assign(world, 2), |world| working(world, 1)).holds(1),

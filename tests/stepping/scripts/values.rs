@@ -1,7 +1,8 @@
 //! Counting, and setting values.
 
 use super::{Operation, Script, after_death_of, done, join, nothing, unnoticed_death_of};
-use crate::world::{Deeds, World};
+use crate::ledger::Deeds;
+use crate::world::World;
 
 pub(crate) const SCRIPTS: &[Script] = &[
     Script::new("values/add", nothing, add).most(Deeds { added: 10, ..Deeds::NOTHING }),
@@ -10,6 +11,7 @@ pub(crate) const SCRIPTS: &[Script] = &[
     Script::new("values/set", nothing, set).most(Deeds { updated: 1, ..Deeds::NOTHING }),
     Script::new("values/update-after-dead", before_dead_writer, update)
         .most(Deeds { updated: 2, ..Deeds::NOTHING }),
+    Script::new("values/word", nothing, word),
     Script::new("values/sum", nothing, sum),
     Script::new("values/counter-again", before_counter, counter_again),
 ];
@@ -86,6 +88,21 @@ fn counter_again(world: &World) -> Operation {
         counter.add(1);
         assert_eq!(counter.get(), 1);
         drop(counter);
+        done(Deeds::NOTHING, segment)
+    })
+}
+
+/// All that can be done to a value that is one word. No lock: the victim, stopped, holds nobody up.
+fn word(world: &World) -> Operation {
+    let segment = join(world);
+    Box::new(move || {
+        let value = multiproc_ipc::Value::new_in(&segment, 3_u16).expect("room");
+        value.set(4);
+        assert_eq!(value.update(|it| it + 1), 5);
+        assert_eq!(value.swap(6), 5);
+        assert_eq!(value.compare_exchange(6, 7), Ok(6));
+        assert_eq!(value.get(), 7);
+        drop(value);
         done(Deeds::NOTHING, segment)
     })
 }

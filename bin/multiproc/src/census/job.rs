@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use multiproc::{Error, Numbers, Queue, Segment, Tally};
+use multiproc::{Error, Numbers, Plain, Queue, Segment, Tally};
 use serde::{Deserialize, Serialize};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
@@ -25,7 +25,7 @@ const TASKS_WAITING: usize = 16_384;
 const REPORTS_WAITING: usize = 64;
 
 /// What a census counts, but for lists.
-#[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout, Plain)]
 #[repr(C)]
 pub(crate) struct Totals {
     pub(crate) files: u64,

@@ -144,7 +144,9 @@ macro_rules! atomics {
                 fetch_sub(|old, amount| old.wrapping_sub(amount)),
                 fetch_and(|old, mask| old & mask),
                 fetch_or(|old, mask| old | mask),
+                fetch_xor(|old, mask| old ^ mask),
                 fetch_max(|old, other| old.max(other)),
+                fetch_min(|old, other| old.min(other)),
             }
         )*
     };

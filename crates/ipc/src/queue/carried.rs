@@ -1,4 +1,4 @@
-//! Which objects the messages in a queue keep alive.
+//! Which objects the messages in a queue, and what is published, keep alive.
 //!
 //! A block lists the objects that its message names, before the message itself; a message that is
 //! too long for its block stands in a buffer, which the block names too. The lists are read under
@@ -6,28 +6,34 @@
 //! against the catalog, and a name that is missed belongs to somebody who is attached.
 
 use super::block::{HEAD, RawBlock, Role};
+use super::channel;
+use super::control::Control;
 use super::raw::RawRing;
 use crate::atomic::AtomicU64;
 use crate::atomic::Ordering::{Acquire, Relaxed};
-use crate::segment::Segment;
-use crate::segment::catalog::{Entry, Kind, ObjectId};
+use crate::map;
+use crate::mutant::mutant;
+use crate::segment::catalog::{Entry, Kind, ObjectId, Phase};
+use crate::segment::{Segment, root};
 
-/// Calls `visit` with every object that the object `id` keeps alive: a queue's messages and blocks.
-pub(crate) fn each(
-    segment: &Segment,
-    id: ObjectId,
-    entry: &Entry,
-    visit: &mut dyn FnMut(ObjectId),
-) {
-    if entry.kind != Some(Kind::Queue) {
-        return;
+/// Calls `visit` with every object that the one which `entry` describes keeps alive: those that a queue's messages
+/// carry, its blocks, the queue of a channel's end, what a root names, what
+/// the values of a map do.
+pub(crate) fn each(segment: &Segment, entry: &Entry, visit: &mut dyn FnMut(ObjectId)) {
+    match entry.kind {
+        Some(Kind::Queue) => {}
+        Some(Kind::Map) => return map::each_carried(segment, entry, visit),
+        Some(Kind::Root) => return root::each(segment, entry, visit),
+        Some(Kind::End) if mutant!(EndUnreached) => return,
+        Some(Kind::End) => return channel::queue_of(segment, entry).into_iter().for_each(visit),
+        _ => return,
     }
-    let Some(ring) = RawRing::new(segment, id, entry) else {
+    let Some(ring) = RawRing::new(segment, entry) else {
         return;
     };
-    let chunks = ring.words().chunks.iter();
+    let chunks = ring.store().chunks.iter();
     chunks.filter_map(|word| ObjectId::unpack(word.load(Acquire))).for_each(&mut *visit);
-    if ring.words().carries.load(Acquire) == 0 {
+    if ring.store().carries.load(Acquire) == 0 {
         return;
     }
     for number in 0..ring.blocks() {
@@ -82,15 +88,13 @@ pub(crate) fn payload(
     (offset + HEAD, 0)
 }
 
-/// Whether a message that somebody can still receive carries `wanted`.
+/// Whether a message that somebody can still receive carries `wanted`, or a root names it.
 pub(crate) fn is_carried(segment: &Segment, wanted: ObjectId) -> bool {
     segment.entries().any(|index| {
         let raw = segment.entry(index);
-        let (generation, _) = raw.state();
         let mut found = false;
-        if raw.is_live(generation) {
-            let id = ObjectId { index, generation };
-            each(segment, id, &raw.read(), &mut |named| found |= named == wanted);
+        if let (_, Phase::Live) = raw.state() {
+            each(segment, &raw.read(), &mut |named| found |= named == wanted);
         }
         found
     })
@@ -98,17 +102,14 @@ pub(crate) fn is_carried(segment: &Segment, wanted: ObjectId) -> bool {
 
 /// Notes on a queue that is put into a message that another process is about to know it.
 pub(crate) fn note_shared(segment: &Segment, id: ObjectId) {
-    let entry = segment.entry(id.index).read();
-    if entry.kind == Some(Kind::Queue)
-        && let Some(ring) = RawRing::new(segment, id, &entry)
-    {
-        ring.note_shared();
+    if let Some(control) = Control::of(segment, &segment.entry(id.index).read()) {
+        control.note_shared();
     }
 }
 
-/// Wakes everybody who waits at the queue that `entry` describes.
-pub(crate) fn wake_all(segment: &Segment, id: ObjectId, entry: &Entry) {
-    if let Some(ring) = RawRing::new(segment, id, entry) {
-        ring.wake_all();
+/// Wakes everybody who waits at what `entry` describes, if that is a queue.
+pub(crate) fn wake_all(segment: &Segment, entry: &Entry) {
+    if let Some(control) = Control::of(segment, entry) {
+        control.wake_all();
     }
 }

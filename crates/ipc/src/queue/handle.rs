@@ -1,6 +1,5 @@
 //! The typed queue.
 
-use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,28 +9,40 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::block::Role;
+use super::builder::QueueBuilder;
+use super::control::{Control, Side};
+use super::error::{RecvError, SendError};
+use super::inline;
 use super::lease::Lease;
-use super::raw::{self, Published, RawRing};
-use crate::codec::{self, Route};
+use super::mode::{Block, ByValue, Encoded, Inline, Mode, Slices, Transport};
+use super::raw::{self, Published};
 use crate::error::Error;
+use crate::plain::Plain;
 use crate::segment::catalog::{Entry, Kind, Spec};
 use crate::segment::layout::Geometry;
 use crate::segment::lifetime::Shared;
-use crate::segment::{Object, Segment, handle};
-
-/// Bytes of a message that stand in a block of their own accord; longer ones need a buffer.
-const MESSAGE_BYTES: u32 = 192;
+use crate::segment::{Object, named, travels};
 
 /// A bounded first-in, first-out queue for any number of senders and receivers, in any processes.
 ///
-/// A handle: clone it, send it to another process as an argument or in a message. Values are
-/// encoded with serde; handles of other shared objects may be among them, and live on in the
-/// message. Python's `multiprocessing.Queue`, without its feeder thread: when [`send`](Queue::send)
-/// returns, the message is there, and survives its sender.
+/// A handle: clone it, send it to another process as an argument or in a message. Python's
+/// `multiprocessing.Queue`, without its feeder thread: when [`send`](Queue::send) returns, the message
+/// is there, and survives its sender.
+///
+/// The second parameter says how messages stand in the queue:
+///
+/// | made by | messages | choose it for |
+/// |---|---|---|
+/// | [`Queue::bounded`] | values of any serde type, and of any size: [`Encoded`] | most things; [leases](Queue::lease), handles in messages |
+/// | [`Queue::inline`] | plain data of up to 56 bytes: [`Inline`] | numbers and small structs, millions a second |
+/// | [`Queue::slices`] | slices of plain data, in place: [`Slices`] | images, samples, bytes |
 ///
 /// Kill any process at any instruction: a message that is not yet sent is freed, one that is sent
 /// arrives, one that was being received is gone with its receiver, unless it was received as a
 /// [`lease`](Queue::lease): then it comes back.
+///
+/// Who waits is woken in the order in which it fell asleep; but somebody who comes along at that
+/// moment may be faster.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -42,6 +53,10 @@ const MESSAGE_BYTES: u32 = 192;
 /// queue.close();
 /// assert_eq!(queue.recv()?, "hello");
 /// assert!(matches!(queue.recv(), Err(RecvError::Closed)));
+///
+/// let ticks = Queue::inline(1024)?;
+/// ticks.send(7_u64)?;
+/// assert_eq!(ticks.recv()?, 7);
 /// # Ok(())
 /// # }
 /// ```
@@ -49,148 +64,121 @@ const MESSAGE_BYTES: u32 = 192;
 #[doc(alias = "get")]
 #[doc(alias = "SimpleQueue")]
 #[doc(alias = "JoinableQueue")]
-pub struct Queue<T> {
+pub struct Queue<T, M = Encoded> {
     pub(super) object: Arc<Object>,
-    pub(super) data: PhantomData<fn(T) -> T>,
+    pub(super) data: PhantomData<fn(T, M) -> T>,
 }
 
-/// Why a value was not sent. It comes back in each case.
-#[non_exhaustive]
-pub enum SendError<T> {
-    /// `try_send`: as many messages wait as the queue holds.
-    Full(T),
-    /// `send_timeout`: the queue stayed full until the deadline.
-    Timeout(T),
-    /// The queue is closed.
-    Closed(T),
-    /// Nobody else has a handle, nor ever will.
-    Disconnected(T),
-    /// The value cannot be encoded, or the segment has no room for it.
-    Refused {
-        /// The value.
-        value: T,
-        /// Why.
-        error: Error,
-    },
+/// How long an operation may take.
+#[derive(Clone, Copy)]
+pub(super) enum Wait {
+    Never,
+    Until(Option<Deadline>),
 }
 
-impl<T> SendError<T> {
-    /// The value that was not sent.
-    pub fn into_value(self) -> T {
+/// How long a call that never blocks waits for the catalog: its holders need microseconds.
+const MOMENT: Duration = Duration::from_millis(20);
+
+impl Wait {
+    pub(super) fn for_at_most(timeout: Duration) -> Wait {
+        Wait::Until(Some(Deadline::after(timeout)))
+    }
+
+    /// Until when such a call may wait for somebody who is stopped in the catalog.
+    pub(super) fn patience(self) -> Option<Deadline> {
         match self {
-            SendError::Full(value)
-            | SendError::Timeout(value)
-            | SendError::Closed(value)
-            | SendError::Disconnected(value)
-            | SendError::Refused { value, .. } => value,
+            Wait::Never => Some(Deadline::after(MOMENT)),
+            Wait::Until(deadline) => deadline,
         }
     }
 }
 
-impl<T> fmt::Display for SendError<T> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            SendError::Full(_) => formatter.write_str("the queue is full"),
-            SendError::Timeout(_) => formatter.write_str("the queue stayed full"),
-            SendError::Closed(_) => formatter.write_str("the queue is closed"),
-            SendError::Disconnected(_) => formatter.write_str("nobody else has the queue any more"),
-            SendError::Refused { error, .. } => error.fmt(formatter),
-        }
-    }
-}
-
-impl<T> fmt::Debug for SendError<T> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "SendError({self})")
-    }
-}
-
-impl<T> std::error::Error for SendError<T> {}
-
-/// Why nothing was received.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RecvError {
-    /// `try_recv`: no message waits.
-    #[error("the queue is empty")]
-    Empty,
-    /// `recv_timeout`: no message came until the deadline.
-    #[error("the queue stayed empty")]
-    Timeout,
-    /// The queue is closed, empty, and no lease is open.
-    #[error("the queue is closed and empty")]
-    Closed,
-    /// The queue is empty, and nobody else has a handle, nor ever will.
-    #[error("the queue is empty, and nobody else has it any more")]
-    Disconnected,
-    /// A message came that does not hold a value of the type asked for. It is consumed.
-    #[error("a message was received that cannot be read, and dropped: {0}")]
-    Message(#[from] Error),
-}
-
-/// What a new [`Queue`] is to be like.
-#[derive(Clone, Debug)]
-#[must_use = "nothing is made until `build` is called"]
-pub struct QueueBuilder<T> {
-    capacity: usize,
-    message_bytes: u32,
-    data: PhantomData<fn(T) -> T>,
-}
-
-impl<T: Serialize + DeserializeOwned> QueueBuilder<T> {
-    /// How many bytes of an encoded message stand in a block of the queue; 192 by default. A longer
-    /// one is sent as well, at the price of an allocation.
-    pub fn message_bytes(mut self, bytes: u32) -> QueueBuilder<T> {
-        self.message_bytes = bytes;
-        self
-    }
-
-    /// Makes the queue in the current segment.
+impl<T: Serialize + DeserializeOwned> Queue<T> {
+    /// A queue in which up to `capacity` values of a serde type wait, in the current segment.
     ///
     /// # Errors
-    /// [`Error::Geometry`] for a capacity of 0 or beyond 8 million, and what making an object may
-    /// meet.
-    pub fn build(self) -> Result<Queue<T>, Error> {
-        self.build_in(&Segment::current()?)
+    /// Those of [`QueueBuilder::build`].
+    pub fn bounded(capacity: usize) -> Result<Queue<T>, Error> {
+        Queue::builder(capacity).build()
     }
 
-    /// Makes the queue in `segment`.
-    ///
-    /// # Errors
-    /// Those of [`build`](QueueBuilder::build).
-    pub fn build_in(self, segment: &Segment) -> Result<Queue<T>, Error> {
-        let spec = raw::spec(self.capacity as u64, self.message_bytes.max(64).into()).ok_or(
-            Error::Geometry("a queue holds 1 to 8,388,607 messages of up to 1 GiB a block"),
-        )?;
-        Ok(Queue { object: segment.create(spec, |_| ())?, data: PhantomData })
-    }
-}
-
-impl<T> Queue<T> {
-    /// How many messages may wait in the queue, and how large its blocks are.
+    /// As [`bounded`](Queue::bounded), with more to say about it.
     pub fn builder(capacity: usize) -> QueueBuilder<T> {
-        QueueBuilder { capacity, message_bytes: MESSAGE_BYTES, data: PhantomData }
+        QueueBuilder::new(capacity)
+    }
+}
+
+impl<T: Plain> Queue<T, Inline> {
+    /// A queue in which up to `capacity` pieces of plain data wait, of 56 bytes at most, in the current
+    /// segment. What is larger does not compile:
+    ///
+    /// ```compile_fail
+    /// let queue = multiproc_ipc::Queue::<[u64; 8], multiproc_ipc::Inline>::inline(4).unwrap();
+    /// queue.send([0; 8]).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`QueueBuilder::build`].
+    pub fn inline(capacity: usize) -> Result<Queue<T, Inline>, Error> {
+        Queue::inline_builder(capacity).build()
     }
 
-    pub(super) fn ring(&self) -> RawRing<'_> {
-        raw::ring(&self.object)
+    /// As [`inline`](Queue::inline), with more to say about it.
+    pub fn inline_builder(capacity: usize) -> QueueBuilder<T, Inline> {
+        QueueBuilder::new(capacity)
+    }
+}
+
+impl<T: Plain> Queue<T, Slices> {
+    /// A queue in which up to `capacity` slices of plain data wait, in the current segment.
+    ///
+    /// Up to 192 bytes stand in a block of the queue; for more, say so to the
+    /// [builder](QueueBuilder::message_bytes): else each message costs an allocation.
+    ///
+    /// # Errors
+    /// Those of [`QueueBuilder::build`].
+    pub fn slices(capacity: usize) -> Result<Queue<T, Slices>, Error> {
+        Queue::slices_builder(capacity).build()
+    }
+
+    /// As [`slices`](Queue::slices), with more to say about it.
+    pub fn slices_builder(capacity: usize) -> QueueBuilder<T, Slices> {
+        QueueBuilder::new(capacity)
+    }
+}
+
+impl<T, M> Queue<T, M> {
+    pub(super) fn over(object: Arc<Object>) -> Queue<T, M> {
+        Queue { object, data: PhantomData }
     }
 
     /// How many messages may wait.
     pub fn capacity(&self) -> usize {
-        self.ring().capacity() as usize
+        self.object.entry.count as usize
+    }
+}
+
+impl<T, M: Transport<T>> Queue<T, M> {
+    pub(crate) fn control(&self) -> &Control {
+        M::control(&self.object)
     }
 
     /// How many messages wait: exact while nobody sends or receives.
     #[doc(alias = "qsize")]
     pub fn len(&self) -> usize {
-        self.ring().len() as usize
+        M::len(&self.object) as usize
     }
 
     /// Whether no message waits.
     #[doc(alias = "empty")]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        M::is_empty(&self.object)
+    }
+
+    /// Whether as many messages wait as may: exact while nobody sends or receives.
+    #[doc(alias = "full")]
+    pub fn is_full(&self) -> bool {
+        self.len() >= self.capacity()
     }
 
     /// Waits until everything that was sent is done: no message waits, and none that was
@@ -208,58 +196,136 @@ impl<T> Queue<T> {
     }
 
     fn join_by(&self, deadline: Option<Deadline>) -> bool {
-        let ring = self.ring();
-        ring.idle().wait_for(deadline, || ring.is_idle().then_some(())).is_some()
+        let idle = || M::is_idle(&self.object).then_some(());
+        self.control().idle().wait_for(deadline, idle).is_some()
     }
 
     /// Closes the queue for all processes: nothing more can be sent, and receivers get what is left
     /// and then [`RecvError::Closed`]. What is sent by others at this very moment may be refused, or
     /// sent and left in the queue by receivers who have gone: close it when the senders are done.
     pub fn close(&self) {
-        self.ring().close();
+        self.control().close();
     }
 
     /// Whether the queue is closed.
     pub fn is_closed(&self) -> bool {
-        self.ring().is_closed()
+        self.control().is_closed()
     }
 
-    /// Whether nobody else can send or receive: no other process, no message that carries a handle,
-    /// and no clone of this one, which could yet be sent to somebody.
-    fn is_disconnected(&self) -> bool {
-        Arc::strong_count(&self.object) == 1 && self.ring().is_disconnected()
+    /// Whether the side across from `side` is gone for good. In a queue that is no channel, that is
+    /// everybody else: no other process, no message that carries a handle, and no clone of this one,
+    /// which could yet be sent to somebody.
+    fn is_disconnected(&self, side: Side) -> bool {
+        let control = self.control();
+        let alone = || Arc::strong_count(&self.object) == 1;
+        (control.is_channel() || alone())
+            && control.is_disconnected(self.object.segment(), self.object.id, side)
+    }
+
+    /// Publishes a packet, and gives it up if that fails.
+    pub(super) fn publish(&self, packet: M::Packet, wait: Wait) -> Result<(), Unsent> {
+        let sent = self.publish_kept(&packet, wait);
+        if sent.is_err() {
+            M::discard(&self.object, packet);
+        }
+        sent
+    }
+
+    /// Publishes a packet, which stays the caller's if that fails.
+    pub(super) fn publish_kept(&self, packet: &M::Packet, wait: Wait) -> Result<(), Unsent> {
+        let attempt = || match M::publish(&self.object, packet) {
+            Published::Done => Some(Ok(())),
+            Published::Full if self.is_closed() => Some(Err(Unsent::Closed)),
+            Published::Full if self.is_disconnected(Side::Sender) => {
+                Some(Err(Unsent::Disconnected))
+            }
+            Published::Full => None,
+        };
+        match wait {
+            Wait::Never => attempt().unwrap_or(Err(Unsent::Full)),
+            Wait::Until(deadline) => {
+                let waited = self.control().not_full().wait_for(deadline, attempt);
+                waited.unwrap_or(Err(Unsent::Timeout))
+            }
+        }
+    }
+
+    /// Whether nothing can be sent any more, although there may be room.
+    pub(super) fn is_refused(&self) -> Option<Unsent> {
+        if self.is_closed() {
+            return Some(Unsent::Closed);
+        }
+        // In a channel nobody is left to receive it, ever.
+        let gone = self.control().is_channel() && self.is_disconnected(Side::Sender);
+        gone.then_some(Unsent::Disconnected)
+    }
+
+    /// Takes a packet as `take` does, and waits for one.
+    pub(super) fn take_by<R>(
+        &self,
+        wait: Wait,
+        take: impl Fn() -> Option<R>,
+    ) -> Result<R, RecvError> {
+        let attempt = || {
+            if let Some(packet) = take() {
+                return Some(Ok(packet));
+            }
+            if self.is_closed() {
+                // What was sent before the close is visible after it: look once more.
+                return match take() {
+                    Some(packet) => Some(Ok(packet)),
+                    None if M::has_leases(&self.object) => None,
+                    None => Some(Err(RecvError::Closed)),
+                };
+            }
+            if self.is_disconnected(Side::Receiver) {
+                return match take() {
+                    Some(packet) => Some(Ok(packet)),
+                    // Its holder may be a thread of this process.
+                    None if self.control().is_channel() && M::has_leases(&self.object) => None,
+                    None => Some(Err(RecvError::Disconnected)),
+                };
+            }
+            None
+        };
+        match wait {
+            Wait::Never => attempt().unwrap_or(Err(RecvError::Empty)),
+            Wait::Until(deadline) => {
+                let waited = self.control().not_empty().wait_for(deadline, attempt);
+                waited.unwrap_or(Err(RecvError::Timeout))
+            }
+        }
+    }
+
+    /// Whether receiving would not block: a message waits, or none can come any more.
+    pub(crate) fn is_receivable(&self) -> bool {
+        !self.is_empty()
+            || ((self.is_closed() || self.is_disconnected(Side::Receiver))
+                && !M::has_leases(&self.object))
     }
 }
 
-/// A received message that is released in any case: also when it cannot be read, or reading it
-/// panics.
-struct Block<'a> {
-    ring: RawRing<'a>,
-    block: u32,
+/// Why a packet was not sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Unsent {
+    Full,
+    Timeout,
+    Closed,
+    Disconnected,
 }
 
-impl Drop for Block<'_> {
-    fn drop(&mut self) {
-        self.ring.release(self.block);
+impl Unsent {
+    pub(super) fn with<T>(self, value: T) -> SendError<T> {
+        match self {
+            Unsent::Full => SendError::Full(value),
+            Unsent::Timeout => SendError::Timeout(value),
+            Unsent::Closed => SendError::Closed(value),
+            Unsent::Disconnected => SendError::Disconnected(value),
+        }
     }
 }
 
-/// How long an operation may take.
-#[derive(Clone, Copy)]
-pub(super) enum Wait {
-    Never,
-    Until(Option<Deadline>),
-}
-
-impl<T: Serialize + DeserializeOwned> Queue<T> {
-    /// A queue in which up to `capacity` messages wait, in the current segment.
-    ///
-    /// # Errors
-    /// Those of [`QueueBuilder::build`].
-    pub fn bounded(capacity: usize) -> Result<Queue<T>, Error> {
-        Queue::builder(capacity).build()
-    }
-
+impl<T, M: ByValue + Mode<T>> Queue<T, M> {
     /// Sends a value. Blocks while the queue is full.
     ///
     /// # Errors
@@ -282,50 +348,16 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// # Errors
     /// All of [`SendError`] but `Full`.
     pub fn send_timeout(&self, value: T, timeout: Duration) -> Result<(), SendError<T>> {
-        self.send_by(value, Wait::Until(Some(Deadline::after(timeout))))
+        self.send_by(value, Wait::for_at_most(timeout))
     }
 
     fn send_by(&self, value: T, wait: Wait) -> Result<(), SendError<T>> {
-        let ring = self.ring();
-        if ring.is_closed() {
-            return Err(SendError::Closed(value));
+        if let Some(unsent) = self.is_refused() {
+            return Err(unsent.with(value));
         }
-        let block = match self.write(&value) {
-            Ok(block) => block,
-            Err(error) => return Err(SendError::Refused { value, error }),
-        };
-        type Reason<T> = fn(T) -> SendError<T>;
-        let attempt = || -> Option<Result<(), Reason<T>>> {
-            match ring.publish(block) {
-                Published::Done => Some(Ok(())),
-                Published::Full if ring.is_closed() => Some(Err(SendError::Closed)),
-                Published::Full if self.is_disconnected() => Some(Err(SendError::Disconnected)),
-                Published::Full => None,
-            }
-        };
-        let sent = match wait {
-            Wait::Never => attempt().unwrap_or(Err(SendError::Full)),
-            Wait::Until(deadline) => {
-                ring.not_full().wait_for(deadline, attempt).unwrap_or(Err(SendError::Timeout))
-            }
-        };
-        sent.map_err(|reason| {
-            ring.release(block);
-            reason(value)
-        })
-    }
-
-    /// Encodes a value into a block of the queue.
-    fn write(&self, value: &T) -> Result<u32, Error> {
-        let message = codec::encode(Route::Message(self.object.segment()), value)?;
-        let ring = self.ring();
-        let block = ring.allocate(&self.object.cursor)?;
-        match ring.fill(block, &message) {
-            Ok(()) => Ok(block),
-            Err(error) => {
-                ring.release(block);
-                Err(error)
-            }
+        match M::pack(&self.object, &value, wait.patience()) {
+            Ok(packet) => self.publish(packet, wait).map_err(|unsent| unsent.with(value)),
+            Err(error) => Err(SendError::refused(value, error, wait)),
         }
     }
 
@@ -351,14 +383,28 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// # Errors
     /// All of [`RecvError`] but `Empty`.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvError> {
-        self.recv_by(Wait::Until(Some(Deadline::after(timeout))))
+        self.recv_by(Wait::for_at_most(timeout))
     }
 
     fn recv_by(&self, wait: Wait) -> Result<T, RecvError> {
-        let block = Block { ring: self.ring(), block: self.take(Role::Held, wait)? };
-        Ok(self.read(block.block)?)
+        let packet = self.take_by(wait, || M::take(&self.object))?;
+        let value = M::unpack(&self.object, packet, wait.patience());
+        value.map_err(|error| RecvError::unread(error, wait))
     }
 
+    /// The values, until the queue is closed or disconnected, or a message cannot be read. Blocks
+    /// for each.
+    pub fn iter(&self) -> Iter<'_, T, M> {
+        Iter { queue: self }
+    }
+
+    /// The values that wait, until none does. Never blocks.
+    pub fn try_iter(&self) -> TryIter<'_, T, M> {
+        TryIter { queue: self }
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// Receives the value at the front as a [`Lease`]: it comes back to the queue unless the lease
     /// is acknowledged, also when this process dies. Blocks while the queue is empty.
     ///
@@ -384,63 +430,27 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// # Errors
     /// All of [`RecvError`] but `Empty`.
     pub fn lease_timeout(&self, timeout: Duration) -> Result<Lease<T>, RecvError> {
-        self.lease_by(Wait::Until(Some(Deadline::after(timeout))))
+        self.lease_by(Wait::for_at_most(timeout))
     }
 
     fn lease_by(&self, wait: Wait) -> Result<Lease<T>, RecvError> {
-        let block = Block { ring: self.ring(), block: self.take(Role::Leased, wait)? };
-        let value = self.read(block.block)?;
-        // The lease releases it from now on.
-        let block = std::mem::ManuallyDrop::new(block);
-        Ok(Lease::new(self.object.clone(), block.block, value))
-    }
-
-    fn read(&self, block: u32) -> Result<T, Error> {
-        codec::decode(Route::Message(self.object.segment()), self.ring().message(block)?)
-    }
-
-    fn take(&self, role: Role, wait: Wait) -> Result<u32, RecvError> {
-        let ring = self.ring();
-        let attempt = || {
-            if let Some(block) = ring.take(role) {
-                return Some(Ok(block));
-            }
-            if ring.is_closed() {
-                // What was sent before the close is visible after it: look once more.
-                return match ring.take(role) {
-                    Some(block) => Some(Ok(block)),
-                    None if ring.has_leases() => None,
-                    None => Some(Err(RecvError::Closed)),
-                };
-            }
-            if self.is_disconnected() {
-                let last = ring.take(role);
-                return Some(last.ok_or(RecvError::Disconnected));
-            }
-            None
-        };
-        match wait {
-            Wait::Never => attempt().unwrap_or(Err(RecvError::Empty)),
-            Wait::Until(deadline) => {
-                ring.not_empty().wait_for(deadline, attempt).unwrap_or(Err(RecvError::Timeout))
-            }
-        }
-    }
-
-    /// The values, until the queue is closed or disconnected, or a message cannot be read. Blocks
-    /// for each.
-    pub fn iter(&self) -> Iter<'_, T> {
-        Iter { queue: self }
+        let ring = raw::ring(&self.object);
+        let number = self.take_by(wait, || ring.take(Role::Leased))?;
+        // The lease releases the block from then on.
+        let (value, block) = Block::held(&self.object, number, wait.patience())
+            .decode()
+            .map_err(|error| RecvError::unread(error, wait))?;
+        Ok(Lease::new(self.object.clone(), block, value))
     }
 }
 
 /// The values of a [`Queue`], until it ends.
 #[derive(Debug)]
-pub struct Iter<'a, T> {
-    queue: &'a Queue<T>,
+pub struct Iter<'a, T, M = Encoded> {
+    queue: &'a Queue<T, M>,
 }
 
-impl<T: Serialize + DeserializeOwned> Iterator for Iter<'_, T> {
+impl<T, M: ByValue + Mode<T>> Iterator for Iter<'_, T, M> {
     type Item = T;
 
     fn next(&mut self) -> Option<T> {
@@ -448,31 +458,85 @@ impl<T: Serialize + DeserializeOwned> Iterator for Iter<'_, T> {
     }
 }
 
-impl<'a, T: Serialize + DeserializeOwned> IntoIterator for &'a Queue<T> {
-    type Item = T;
-    type IntoIter = Iter<'a, T>;
+/// The values that wait in a [`Queue`], until none does.
+#[derive(Debug)]
+pub struct TryIter<'a, T, M = Encoded> {
+    queue: &'a Queue<T, M>,
+}
 
-    fn into_iter(self) -> Iter<'a, T> {
+impl<T, M: ByValue + Mode<T>> Iterator for TryIter<'_, T, M> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        self.queue.try_recv().ok()
+    }
+}
+
+impl<'a, T, M: ByValue + Mode<T>> IntoIterator for &'a Queue<T, M> {
+    type Item = T;
+    type IntoIter = Iter<'a, T, M>;
+
+    fn into_iter(self) -> Iter<'a, T, M> {
         self.iter()
     }
 }
 
-handle!(Queue<T>);
+named!(Queue<T, M>);
+travels!(Queue<T, Encoded>);
+travels!(Queue<T: Plain, Inline>);
+travels!(Queue<T: Plain, Slices>);
 
-impl<T> Shared for Queue<T> {
+/// Whether `entry` describes what may be made of its own numbers.
+fn is_made_by(entry: &Entry, spec: Option<Spec>) -> bool {
+    spec.is_some_and(|spec| spec.is(entry))
+}
+
+impl<T> Shared for Queue<T, Encoded> {
     const KIND: Kind = Kind::Queue;
     type Element = ();
 
     fn bytes(_: &Geometry, capacity: u64) -> Option<u64> {
-        Some(raw::spec(capacity, MESSAGE_BYTES.into())?.bytes)
+        Some(raw::spec(capacity, 64)?.bytes)
     }
 
     fn fits(_: &Geometry, entry: &Entry) -> bool {
-        raw::spec(entry.count, entry.element_bytes.into()).is_some_and(|spec: Spec| spec.is(entry))
+        is_made_by(entry, raw::spec(entry.count, entry.element_bytes.into()))
     }
 
     fn attached(object: &Object) -> Result<(), Error> {
-        raw::ring(object).note_shared();
+        raw::ring(object).control().note_shared();
+        Ok(())
+    }
+}
+
+impl<T: Plain> Shared for Queue<T, Slices> {
+    const KIND: Kind = Kind::Queue;
+    type Element = T;
+
+    fn bytes(_: &Geometry, capacity: u64) -> Option<u64> {
+        Some(raw::spec(capacity, 64)?.bytes)
+    }
+
+    fn fits(_: &Geometry, entry: &Entry) -> bool {
+        is_made_by(entry, raw::slices_spec::<T>(entry.count, entry.element_bytes.into()))
+    }
+
+    fn attached(object: &Object) -> Result<(), Error> {
+        raw::ring(object).control().note_shared();
+        Ok(())
+    }
+}
+
+impl<T: Plain> Shared for Queue<T, Inline> {
+    const KIND: Kind = Kind::InlineQueue;
+    type Element = T;
+
+    fn bytes(_: &Geometry, capacity: u64) -> Option<u64> {
+        inline::bytes(capacity)
+    }
+
+    fn attached(object: &Object) -> Result<(), Error> {
+        inline::ring(object).control().note_shared();
         Ok(())
     }
 }

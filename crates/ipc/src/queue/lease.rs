@@ -63,7 +63,7 @@ impl<T> Lease<T> {
         // SAFETY: `this` is never used or dropped again, so each field is moved out once.
         let (object, value) =
             unsafe { (std::ptr::read(&this.object), std::ptr::read(&this.value)) };
-        raw::ring(&object).release(this.block);
+        raw::ring(&object).release(this.block, None);
         drop(value);
     }
 

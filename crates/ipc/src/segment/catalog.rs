@@ -19,8 +19,9 @@
 //! - I1 Entries change between `Free` and the others only under the catalog's lock.
 //! - I2 The extents of entries that are not free never overlap.
 //! - I3 An object is live while a participant is attached to it, or a message that somebody can
-//!   still receive carries it, or it is a part of a queue that is live. Whoever removes such a
-//!   reference collects afterwards, and wakes who waits at a queue for the last of them to go.
+//!   still receive carries it, or it is a part of a queue that is live, or it is a root that is
+//!   published, or named by a root that is live. Whoever removes such a reference collects
+//!   afterwards, and wakes who waits at a queue for the last of them to go.
 //! - I4 A handle names index and generation; the generation changes when the entry is freed.
 
 use super::layout::Raw;
@@ -29,6 +30,7 @@ use crate::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::atomic::{AtomicU32, AtomicU64};
 use crate::error::Error;
 use crate::plain::Element;
+use crate::structure::Structure;
 
 /// What an object is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,10 +69,18 @@ pub enum Kind {
     ReentrantMutex = 15,
     /// A [`OnceCell`](crate::OnceCell).
     OnceCell = 16,
+    /// A [`Queue`](crate::Queue) of [`Inline`](crate::Inline) messages.
+    InlineQueue = 17,
+    /// An end of a [`channel`](crate::channel).
+    End = 18,
+    /// What [`Segment::publish`](crate::Segment::publish) made known by a name.
+    Root = 19,
+    /// A [`Map`](crate::Map).
+    Map = 20,
 }
 
 impl Kind {
-    const ALL: [Kind; 16] = [
+    const ALL: [Kind; 20] = [
         Kind::Mutex,
         Kind::Counter,
         Kind::Array,
@@ -87,11 +97,25 @@ impl Kind {
         Kind::Barrier,
         Kind::ReentrantMutex,
         Kind::OnceCell,
+        Kind::InlineQueue,
+        Kind::End,
+        Kind::Root,
+        Kind::Map,
     ];
 
     /// Whether each participant has a word of its own for an object of this kind.
     pub(crate) fn has_shares(self) -> bool {
         matches!(self, Kind::Counter | Kind::RwLock)
+    }
+
+    /// Whether it begins with a queue's control words.
+    pub(crate) fn is_queue(self) -> bool {
+        matches!(self, Kind::Queue | Kind::InlineQueue)
+    }
+
+    /// Whether somebody who waits at a queue may wait for it to go.
+    pub(crate) fn is_awaited(self) -> bool {
+        self.is_queue() || matches!(self, Kind::End | Kind::Root | Kind::Map)
     }
 
     fn from_code(code: u32) -> Option<Kind> {
@@ -117,6 +141,10 @@ impl Kind {
             Kind::Barrier => "barrier",
             Kind::ReentrantMutex => "reentrant mutex",
             Kind::OnceCell => "once cell",
+            Kind::InlineQueue => "inline queue",
+            Kind::End => "channel end",
+            Kind::Root => "root",
+            Kind::Map => "map",
         }
     }
 }
@@ -147,6 +175,8 @@ pub(crate) struct Spec {
     pub(crate) element: Element,
     /// Bytes of one element.
     pub(crate) element_bytes: u32,
+    /// What the data looks like; 0 if only its kind understands it.
+    pub(crate) structure: u64,
     /// How many elements.
     pub(crate) count: u64,
     /// Bytes of the whole object.
@@ -154,12 +184,13 @@ pub(crate) struct Spec {
 }
 
 impl Spec {
-    /// An object of `count` elements of type `T`, in `bytes` bytes.
-    pub(crate) fn of<T: 'static>(kind: Kind, bytes: u64, count: u64) -> Spec {
+    /// An object of `count` elements of type `T`, of this structure, in `bytes` bytes.
+    pub(crate) fn of<T>(kind: Kind, structure: Structure, bytes: u64, count: u64) -> Spec {
         Spec {
             kind,
-            element: Element::of::<T>(),
+            element: structure.element(),
             element_bytes: size_of::<T>() as u32,
+            structure: structure.number(),
             count,
             bytes,
         }
@@ -167,8 +198,12 @@ impl Spec {
 
     /// Whether `entry` describes what this asks for.
     pub(crate) fn is(&self, entry: &Entry) -> bool {
+        *entry == self.at(entry.offset)
+    }
+
+    /// As [`is`](Spec::is), whatever the elements are.
+    pub(crate) fn is_sized_as(&self, entry: &Entry) -> bool {
         entry.kind == Some(self.kind)
-            && entry.element == self.element
             && entry.element_bytes == self.element_bytes
             && entry.count == self.count
             && entry.bytes == self.bytes
@@ -180,6 +215,7 @@ impl Spec {
             kind: Some(self.kind),
             element: self.element,
             element_bytes: self.element_bytes,
+            structure: self.structure,
             count: self.count,
             offset,
             bytes: self.bytes,
@@ -188,7 +224,7 @@ impl Spec {
 
     /// An object whose elements only its own kind understands.
     pub(crate) fn opaque(kind: Kind, bytes: u64, count: u64) -> Spec {
-        Spec { kind, element: Element::Opaque, element_bytes: 0, count, bytes }
+        Spec { kind, element: Element::Opaque, element_bytes: 0, structure: 0, count, bytes }
     }
 }
 
@@ -213,6 +249,7 @@ pub(crate) struct RawEntry {
     element: AtomicU32,
     element_bytes: AtomicU32,
     _reserved: AtomicU32,
+    structure: AtomicU64,
     pub(crate) name: [AtomicU64; 6],
 }
 
@@ -220,11 +257,12 @@ pub(crate) struct RawEntry {
 unsafe impl Raw for RawEntry {}
 
 /// An entry read once: what its fields said at that moment. Nothing in it is trusted yet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) kind: Option<Kind>,
     pub(crate) element: Element,
     pub(crate) element_bytes: u32,
+    pub(crate) structure: u64,
     pub(crate) count: u64,
     pub(crate) offset: u64,
     pub(crate) bytes: u64,
@@ -267,6 +305,7 @@ impl RawEntry {
         self.kind.store(spec.kind as u32, Relaxed);
         self.element.store(spec.element as u32, Relaxed);
         self.element_bytes.store(spec.element_bytes, Relaxed);
+        self.structure.store(spec.structure, Relaxed);
         self.name.iter().for_each(|word| word.store(0, Release));
     }
 
@@ -275,6 +314,7 @@ impl RawEntry {
             kind: Kind::from_code(self.kind.load(Relaxed)),
             element: Element::from_code(self.element.load(Relaxed)),
             element_bytes: self.element_bytes.load(Relaxed),
+            structure: self.structure.load(Relaxed),
             count: self.count.load(Relaxed),
             offset: self.offset.load(Relaxed),
             bytes: self.bytes.load(Relaxed),
@@ -282,13 +322,19 @@ impl RawEntry {
     }
 }
 
-/// Text in shared memory, as words; truncated at a character's border.
-pub(crate) fn write_name(words: &[AtomicU64; 6], name: &str) {
+/// Text as the words that it stands in shared memory in; truncated at a character's border.
+pub(crate) fn name_words(name: &str) -> [u64; 6] {
     let mut bytes = [0u8; 48];
     let len = name.floor_char_boundary(bytes.len());
     bytes[..len].copy_from_slice(&name.as_bytes()[..len]);
-    for (word, chunk) in words.iter().zip(bytes.chunks_exact(8)) {
-        word.store(u64::from_le_bytes(chunk.try_into().expect("a chunk of 8")), Relaxed);
+    let word = |place| bytes[8 * place..][..8].try_into().expect("a chunk of 8");
+    std::array::from_fn(|place| u64::from_le_bytes(word(place)))
+}
+
+/// Puts text into shared memory.
+pub(crate) fn write_name(words: &[AtomicU64; 6], name: &str) {
+    for (place, word) in words.iter().zip(name_words(name)) {
+        place.store(word, Relaxed);
     }
 }
 
@@ -381,6 +427,7 @@ mod tests {
             element: AtomicU32::new(0),
             element_bytes: AtomicU32::new(0),
             _reserved: AtomicU32::new(0),
+            structure: AtomicU64::new(0),
             name: [const { AtomicU64::new(0) }; 6],
         };
         for phase in

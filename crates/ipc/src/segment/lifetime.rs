@@ -1,7 +1,7 @@
 //! How objects are made, reached, and collected when nobody reaches them any more.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use multiproc_sys::clock::Deadline;
@@ -13,13 +13,18 @@ use super::participants::{Mark, Slot};
 use crate::atomic::AtomicU32;
 use crate::atomic::Ordering::SeqCst;
 use crate::error::Error;
+use crate::mutant::mutant;
+use crate::plain::Plain;
 use crate::queue::carried;
+use crate::structure::Structure;
 use crate::sync::mutex::{RawMutex, Taken};
 use crate::value;
 
 /// How long the catalog's lock is waited for. Its holders are done in microseconds unless they are
 /// stopped; a dead one is recovered from at once.
 pub(super) const CATALOG_PATIENCE: Duration = Duration::from_secs(10);
+/// How long dropping a handle waits for it.
+const DETACH_PATIENCE: Duration = Duration::from_millis(100);
 
 /// The catalog's lock, held.
 pub(crate) struct Catalog<'a> {
@@ -34,7 +39,7 @@ impl Drop for Catalog<'_> {
 
 /// An object that this process is attached to. Typed handles share it; when the last of them is
 /// dropped, the process detaches.
-pub(crate) struct Object {
+pub struct Object {
     segment: Segment,
     pub(crate) id: ObjectId,
     pub(crate) entry: Entry,
@@ -93,14 +98,25 @@ impl Drop for Object {
 impl Segment {
     /// Takes the catalog's lock, from the dead if need be.
     pub(crate) fn catalog(&self) -> Result<Catalog<'_>, Error> {
-        self.catalog_within(CATALOG_PATIENCE)
+        self.catalog_by(None)
     }
 
-    /// As [`catalog`](Segment::catalog), for who cannot wait that long for a stopped process.
+    /// As [`catalog`](Segment::catalog), for who cannot wait long for a stopped process.
     pub(crate) fn catalog_within(&self, patience: Duration) -> Result<Catalog<'_>, Error> {
+        self.catalog_by(Some(Deadline::after(patience)))
+    }
+
+    /// As [`catalog`](Segment::catalog), for a call that has a deadline.
+    pub(crate) fn catalog_by(&self, deadline: Option<Deadline>) -> Result<Catalog<'_>, Error> {
+        let catalog = self.lock_catalog(deadline)?;
+        self.detach_late(&catalog);
+        Ok(catalog)
+    }
+
+    fn lock_catalog(&self, deadline: Option<Deadline>) -> Result<Catalog<'_>, Error> {
         let lock = &self.header().catalog_lock;
-        let deadline = Some(Deadline::after(patience));
-        let taken = lock.lock(self.slot(), deadline, |tenure| {
+        let deadline = Deadline::after(CATALOG_PATIENCE).or_earlier(deadline);
+        let taken = lock.lock(self.slot(), Some(deadline), |tenure| {
             if self.is_dead(tenure.owner) {
                 lock.end(tenure);
             }
@@ -123,7 +139,17 @@ impl Segment {
         spec: Spec,
         prepare: impl FnOnce(&Object),
     ) -> Result<Arc<Object>, Error> {
-        let (id, offset) = self.allocate(&spec)?;
+        self.create_by(spec, None, prepare)
+    }
+
+    /// As [`create`](Segment::create), for a call that has a deadline.
+    pub(crate) fn create_by(
+        &self,
+        spec: Spec,
+        deadline: Option<Deadline>,
+        prepare: impl FnOnce(&Object),
+    ) -> Result<Arc<Object>, Error> {
+        let (id, offset) = self.allocate(&spec, deadline)?;
         // Not read again from the entry, which others might have scribbled over.
         let entry = spec.at(offset);
         if let Err(error) = self.memory().commit_zeroed(entry.offset, entry.bytes) {
@@ -134,6 +160,9 @@ impl Segment {
         let object = Arc::new(Object::new(self, id, entry));
         prepare(&object);
         let mut objects = self.objects();
+        if mutant!(LiveBeforeAttached) {
+            self.entry(id.index).set_state(id.generation, Phase::Live);
+        }
         self.set_mark(self.slot(), Mark::Touched, id.index);
         // The marks before the state: a collection that finds the object live finds it marked.
         // DEATH: a mark on an entry that is still being built; the sweep clears both.
@@ -144,11 +173,11 @@ impl Segment {
     }
 
     /// Covers free space with a new entry.
-    fn allocate(&self, spec: &Spec) -> Result<(ObjectId, u64), Error> {
+    fn allocate(&self, spec: &Spec, deadline: Option<Deadline>) -> Result<(ObjectId, u64), Error> {
         let geometry = self.geometry();
         // The only allocation of memory, before the lock is taken.
         let mut extents = Vec::with_capacity(geometry.objects as usize);
-        let _catalog = self.catalog()?;
+        let _catalog = self.catalog_by(deadline)?;
         let mut free = None;
         for index in self.entries() {
             let raw = self.entry(index);
@@ -190,6 +219,7 @@ impl Segment {
         &self,
         id: ObjectId,
         what: Kind,
+        deadline: Option<Deadline>,
         fits: impl Fn(&Entry) -> bool,
         prepare: impl FnOnce(&Object) -> Result<(), Error>,
     ) -> Result<Arc<Object>, Error> {
@@ -204,7 +234,7 @@ impl Segment {
             return if object.id == id && fits(&object.entry) { Ok(object) } else { Err(gone) };
         }
         let entry = {
-            let _catalog = self.catalog()?;
+            let _catalog = self.catalog_by(deadline)?;
             let raw = self.entry(id.index);
             let entry = raw.read();
             if !raw.is_live(id.generation) || !fits(&entry) || !self.is_inside(&entry) {
@@ -251,10 +281,44 @@ impl Segment {
             return;
         }
         objects.remove(&index);
-        // A stopped process may hold the catalog. Then the marks stay, and go with this process.
-        let Ok(catalog) = self.catalog() else { return };
-        self.clear_mark(self.slot(), Mark::Attached, index);
-        self.reference_removed(&catalog, object.id);
+        match self.catalog_within(DETACH_PATIENCE) {
+            Ok(catalog) => {
+                self.clear_mark(self.slot(), Mark::Attached, index);
+                self.reference_removed(&catalog, object.id);
+            }
+            // A stopped process holds the catalog. The marks go when this process has it next, or
+            // with this process.
+            Err(_) => self.late().push(object.id),
+        }
+    }
+
+    /// Detaches from what could not be detached from when its last handle was dropped.
+    fn detach_late(&self, catalog: &Catalog<'_>) {
+        if self.late().is_empty() {
+            return;
+        }
+        let late = std::mem::take(&mut *self.late());
+        // Who attaches anew holds the handles, and comes for the catalog with them held: it is not
+        // waited for.
+        let Ok(objects) = self.inner.objects.try_lock() else {
+            self.late().extend(late);
+            return;
+        };
+        for id in late {
+            if !objects.contains_key(&id.index) {
+                self.clear_mark(self.slot(), Mark::Attached, id.index);
+                self.reference_removed(catalog, id);
+            }
+        }
+    }
+
+    fn late(&self) -> MutexGuard<'_, Vec<ObjectId>> {
+        self.inner.late.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a handle names something that is there.
+    pub(crate) fn is_live(&self, id: ObjectId) -> bool {
+        id.index < self.geometry().objects && self.entry(id.index).is_live(id.generation)
     }
 
     /// Whether a process other than this one is attached to the object at `index`.
@@ -268,37 +332,35 @@ impl Segment {
         if !attached {
             self.collect(catalog);
         }
-        let raw = self.entry(id.index);
-        if raw.is_live(id.generation) {
-            let entry = raw.read();
-            if entry.kind == Some(Kind::Queue) && self.is_inside(&entry) {
-                // Who waits for the last of the others to leave must look again.
-                carried::wake_all(self, id, &entry);
-            }
+        if self.is_live(id) {
+            // Who waits for the last of the others to leave must look again.
+            carried::wake_all(self, &self.entry(id.index).read());
         }
     }
 
-    /// Frees every object that nobody reaches: neither attached, nor carried by a message that can
-    /// still be received, nor a part of one that is reached.
+    /// Frees every object that nobody reaches: neither attached nor published, nor carried by a message
+    /// that can still be received, nor named by a root, nor a part of one that is reached.
     pub(crate) fn collect(&self, _: &Catalog<'_>) {
+        if mutant!(Uncollected) {
+            return;
+        }
         let entries = self.entries();
         let mut reached = vec![false; entries.len()];
-        let mut pending: Vec<u32> = entries
-            .clone()
-            .filter(|index| self.slots().any(|slot| self.is_marked(slot, Mark::Attached, *index)))
-            .collect();
+        let attached =
+            |index: u32| self.slots().any(|slot| self.is_marked(slot, Mark::Attached, index));
+        let mut pending: Vec<u32> =
+            entries.clone().filter(|index| attached(*index) || self.is_published(*index)).collect();
         pending.iter().for_each(|index| reached[*index as usize] = true);
         while let Some(index) = pending.pop() {
             let raw = self.entry(index);
-            let (generation, Phase::Live) = raw.state() else {
+            let (_, Phase::Live) = raw.state() else {
                 continue;
             };
             let entry = raw.read();
             if !self.is_inside(&entry) {
                 continue;
             }
-            let id = ObjectId { index, generation };
-            carried::each(self, id, &entry, &mut |named| {
+            carried::each(self, &entry, &mut |named| {
                 let known = reached.get(named.index as usize).copied().unwrap_or(true);
                 if !known && self.entry(named.index).is_live(named.generation) {
                     reached[named.index as usize] = true;
@@ -311,14 +373,14 @@ impl Segment {
             // One that has become live since the marks were read was marked before that: so first the
             // state, then the marks again.
             if let (generation, Phase::Live) = self.entry(index).state()
-                && !self.slots().any(|slot| self.is_marked(slot, Mark::Attached, index))
+                && !attached(index)
             {
-                queues |= self.entry(index).read().kind == Some(Kind::Queue);
+                queues |= self.entry(index).read().kind.is_some_and(Kind::is_awaited);
                 self.destroy(index, generation);
             }
         }
         if queues {
-            // Messages in it may have been the last that carried another queue.
+            // It may have been the end of a channel, or what was in it the last that named a queue.
             self.wake_queues();
         }
     }
@@ -327,10 +389,8 @@ impl Segment {
     pub(crate) fn wake_queues(&self) {
         for index in self.entries() {
             let raw = self.entry(index);
-            let (generation, phase) = raw.state();
-            let entry = raw.read();
-            if phase == Phase::Live && entry.kind == Some(Kind::Queue) {
-                carried::wake_all(self, ObjectId { index, generation }, &entry);
+            if let (_, Phase::Live) = raw.state() {
+                carried::wake_all(self, &raw.read());
             }
         }
     }
@@ -357,7 +417,10 @@ impl Segment {
 /// A type of object: what its catalog entry says, and how many bytes it takes.
 pub(crate) trait Shared {
     const KIND: Kind;
-    type Element: 'static;
+    /// What the data consists of.
+    type Element: Plain;
+    /// What the data looks like.
+    const STRUCTURE: Structure = Self::Element::STRUCTURE;
 
     /// Bytes of an object of `count` elements; none if that is no number.
     fn bytes(geometry: &Geometry, count: u64) -> Option<u64>;
@@ -369,7 +432,7 @@ pub(crate) trait Shared {
             left: geometry.bytes,
             of: "the segment",
         })?;
-        Ok(Spec::of::<Self::Element>(Self::KIND, bytes, count))
+        Ok(Spec::of::<Self::Element>(Self::KIND, Self::STRUCTURE, bytes, count))
     }
 
     /// Called in a process that has just attached to an object of this type.
@@ -384,22 +447,32 @@ pub(crate) trait Shared {
 }
 
 /// Makes a struct with an `object` and a `data` field the handle of a [`Shared`] object: cloned,
-/// named, and sent as a number within its segment.
+/// named, and sent as a number within its segment. Its parameter has the one bound that `Shared` asks
+/// for, after a `?Sized +` if need be.
 macro_rules! handle {
-    ($name:ident $(< $of:ident $(: $bound:path)? >)?) => {
-        impl $(< $of >)? Clone for $name $(< $of >)? {
+    ($name:ident $(< $of:ident $(: $(?$sized:ident +)? $bound:path)? >)?) => {
+        crate::segment::named!($name $(<$of $($(: ?$sized)?)?>)?);
+        crate::segment::travels!($name $(< $of $(: $(?$sized +)? $bound)? >)?);
+    };
+}
+pub(crate) use handle;
+
+/// What every handle has: it is cloned, and names its object.
+macro_rules! named {
+    ($name:ident $(< $($of:ident $(: ?$sized:ident)?),+ >)?) => {
+        impl $(< $($of $(: ?$sized)?),+ >)? Clone for $name $(< $($of),+ >)? {
             fn clone(&self) -> Self {
                 $name { object: self.object.clone(), data: std::marker::PhantomData }
             }
         }
 
-        impl $(< $of >)? std::fmt::Debug for $name $(< $of >)? {
+        impl $(< $($of $(: ?$sized)?),+ >)? std::fmt::Debug for $name $(< $($of),+ >)? {
             fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 write!(formatter, "{}{:?}", stringify!($name), self.object)
             }
         }
 
-        impl $(< $of >)? $name $(< $of >)? {
+        impl $(< $($of $(: ?$sized)?),+ >)? $name $(< $($of),+ >)? {
             /// Gives the object a name in listings of the segment: 48 bytes at most.
             #[must_use = "the handle is passed through"]
             pub fn named(self, name: &str) -> Self {
@@ -407,21 +480,43 @@ macro_rules! handle {
                 self
             }
         }
+    };
+}
+pub(crate) use named;
 
-        impl $(< $of $(: $bound)? >)? serde::Serialize for $name $(< $of >)? {
+/// Sends a handle as a number within its segment. A second parameter is a mode's name, or any type.
+macro_rules! travels {
+    (Map<K, V>) => {
+        crate::segment::travels!(impl [K, V] Map<K, V>);
+    };
+    ($name:ident $(< $of:ident $(: $(?$sized:ident +)? $bound:path)? $(, $mode:ident)? >)?) => {
+        crate::segment::travels!(
+            impl [$($of $(: $(?$sized +)? $bound)?)?] $name $(< $of $(, $mode)? >)?
+        );
+    };
+    (impl [$($generics:tt)*] $name:ident $(<$($of:ident),+>)?) => {
+        impl<$($generics)*> serde::Serialize for $name $(<$($of),+>)? {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 crate::codec::carry(&self.object).map_err(serde::ser::Error::custom)?;
                 serde::Serialize::serialize(&self.object.id.pack(), serializer)
             }
         }
 
-        impl<'de $(, $of $(: $bound)?)?> serde::Deserialize<'de> for $name $(< $of >)? {
+        impl<'de, $($generics)*> serde::Deserialize<'de> for $name $(<$($of),+>)? {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let word = <u64 as serde::Deserialize>::deserialize(deserializer)?;
                 let object = crate::codec::reach::<Self>(word).map_err(serde::de::Error::custom)?;
                 Ok($name { object, data: std::marker::PhantomData })
             }
         }
+
+        impl<$($generics)*> crate::segment::root::Handle for $name $(<$($of),+>)? {
+            const STRUCTURE: crate::structure::Structure =
+                crate::structure::Structure::of_handle(
+                    <Self as Shared>::KIND,
+                    <Self as Shared>::STRUCTURE,
+                );
+        }
     };
 }
-pub(crate) use handle;
+pub(crate) use travels;

@@ -14,6 +14,7 @@
 //! | `participants` | who takes part, and who is dead |
 //! | `catalog` | what exists |
 //! | `lifetime` | how objects are made, reached and collected |
+//! | `root` | what is published by name |
 //! | `recovery` | the sweep after a death |
 //! | `watcher` | the thread that notices deaths |
 //! | `view` | reading a segment from outside |
@@ -37,12 +38,13 @@ pub(crate) mod memory;
 mod named;
 pub(crate) mod participants;
 pub(crate) mod recovery;
+pub(crate) mod root;
 pub mod view;
 pub(crate) mod watcher;
 
-pub(crate) use lifetime::{Object, handle};
+pub(crate) use lifetime::{Object, handle, named, travels};
 
-use catalog::RawEntry;
+use catalog::{ObjectId, RawEntry};
 use layout::{FORMAT, Geometry, Header, MAGIC, Raw};
 use memory::Memory;
 use participants::{Mark, RawParticipant, Slot};
@@ -57,6 +59,10 @@ const OBJECTS: u32 = 4095;
 /// Most programs never name one. `Queue::new` and its like use the [current](Segment::current)
 /// segment, which is made on first use and passed on to every child.
 ///
+/// One with a [name](Builder::named) is Python's `SharedMemory`. There, whoever ends may take the name
+/// of what others use away; here only [`unlink`](Segment::unlink) does. Memory stays mapped as long as
+/// there are handles of anything in it.
+///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use multiproc_ipc::{Counter, Segment};
@@ -68,6 +74,8 @@ const OBJECTS: u32 = 4095;
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias = "SharedMemory")]
+#[doc(alias = "SharedMemoryManager")]
 #[derive(Clone)]
 pub struct Segment {
     pub(crate) inner: Arc<Inner>,
@@ -82,6 +90,8 @@ pub(crate) struct Inner {
     pid: u32,
     /// The objects that this process has handles of.
     objects: Mutex<HashMap<u32, Weak<Object>>>,
+    /// Those that it has none of any more, but could not let go of.
+    late: Mutex<Vec<ObjectId>>,
     /// Whether dropping the last handle leaves the segment; a view of a snapshot does not.
     leaves: bool,
     /// Slots that count as dead without proof, for the stepping harness: a bit each.
@@ -293,6 +303,7 @@ impl Segment {
             generation,
             pid: host::pid(),
             objects: Mutex::new(HashMap::new()),
+            late: Mutex::new(Vec::new()),
             leaves: false,
             fenced: AtomicU64::new(0),
         };
@@ -368,6 +379,19 @@ impl Segment {
     /// When they are not inside the mapping: offsets are checked where they come from memory.
     pub(crate) fn raw<T: Raw>(&self, offset: u64) -> &T {
         raw(&self.inner.memory, offset)
+    }
+
+    /// As [`raw`](Segment::raw), for `count` of them in a row.
+    pub(crate) fn raw_slice<T: Raw>(&self, offset: u64, count: u32) -> &[T] {
+        let count = count as usize;
+        assert!(
+            offset
+                .checked_add((count * size_of::<T>()) as u64)
+                .is_some_and(|end| { end <= self.memory().len() })
+        );
+        // SAFETY: the first is inside the mapping and aligned, as `raw` has checked, and the last
+        // is inside too; `Raw` types may be shared whatever others write.
+        unsafe { std::slice::from_raw_parts(self.raw::<T>(offset), count) }
     }
 
     pub(crate) fn participant(&self, slot: Slot) -> &RawParticipant {

@@ -29,6 +29,10 @@ use super::participants::{Mark, Phase as Life, Slot, State};
 use super::{Segment, catalog};
 use crate::atomic::Ordering::Relaxed;
 use crate::error::Error;
+use crate::map;
+use crate::mutant::mutant;
+use crate::queue::carried;
+use crate::queue::inline::InlineRing;
 use crate::queue::raw::RawRing;
 use crate::sync::{barrier, condvar, event, mutex, once, reentrant, rwlock, semaphore};
 use crate::value::{self, tally};
@@ -132,6 +136,9 @@ impl Segment {
         if !buried {
             return false;
         }
+        if mutant!(ReleasedFirst) {
+            participant.release(participant.state());
+        }
         let touched: Vec<u32> =
             self.entries().filter(|index| self.is_marked(dead, Mark::Touched, *index)).collect();
         let done: Vec<tally::Name> = self
@@ -145,9 +152,11 @@ impl Segment {
         for (kind, id, entry) in self.each_live(&touched) {
             self.fold(kind, id, &entry, dead);
         }
-        self.entries().for_each(|index| self.clear_mark(dead, Mark::Attached, index));
-        for (kind, id, entry) in self.each_live(&touched) {
-            self.wake(kind, id, &entry);
+        if !mutant!(AttachedKept) {
+            self.entries().for_each(|index| self.clear_mark(dead, Mark::Attached, index));
+        }
+        for (kind, _, entry) in self.each_live(&touched) {
+            self.wake(kind, &entry);
         }
         for index in self.entries().filter(|index| self.is_marked(dead, Mark::Touched, *index)) {
             // One that is folded has no share left; one that is dying, and not folded, may have.
@@ -159,7 +168,9 @@ impl Segment {
         for index in self.entries() {
             let entry = self.entry(index);
             match entry.state() {
-                (generation, Phase::Building(owner) | Phase::Dying(owner)) if owner == dead => {
+                (generation, Phase::Building(owner) | Phase::Dying(owner))
+                    if owner == dead && !mutant!(HalfMadeKept) =>
+                {
                     self.destroy(index, generation);
                 }
                 _ => {}
@@ -187,26 +198,34 @@ impl Segment {
             Kind::OnceCell => once::recover(self, entry, dead),
             Kind::Value => value::recover_value(self, entry, dead),
             Kind::BoundedSemaphore => semaphore::recover(self, entry, dead),
+            Kind::Map => map::recover(self, entry, dead),
             // One that had left orderly is no party any more.
             Kind::Barrier if self.is_marked(dead, Mark::Attached, id.index) => {
                 barrier::recover(self, entry);
             }
             Kind::Queue => {
-                if let Some(ring) = RawRing::new(self, id, entry) {
+                if let Some(ring) = RawRing::new(self, entry) {
                     ring.recover(dead, |block, sequence| {
                         done.contains(&tally::Name::new(id, block, sequence))
                     });
                 }
             }
+            Kind::InlineQueue => {
+                if let Some(ring) = InlineRing::new(self, entry) {
+                    ring.recover(dead);
+                }
+            }
             // These hold nothing in anybody's name, or are folded.
             Kind::Barrier | Kind::Condvar | Kind::Event | Kind::Semaphore | Kind::Array => {}
             Kind::Counter | Kind::Tally | Kind::Blocks | Kind::Buffer => {}
+            Kind::End | Kind::Root => {}
         }
     }
 
     /// Adds what `dead` contributed to an object that is a sum.
     fn fold(&self, kind: Kind, id: ObjectId, entry: &catalog::Entry, dead: Slot) {
         match kind {
+            Kind::Counter if mutant!(ShareKept) => {}
             Kind::Counter => value::recover_counter(self, id.index, entry, dead),
             Kind::Tally => tally::recover(self, entry, dead),
             _ => {}
@@ -215,15 +234,12 @@ impl Segment {
 
     /// Wakes everybody who waits at an object. Locks wake whoever waits for them as they are
     /// repaired.
-    fn wake(&self, kind: Kind, id: ObjectId, entry: &catalog::Entry) {
+    fn wake(&self, kind: Kind, entry: &catalog::Entry) {
         match kind {
-            Kind::Queue => {
-                if let Some(ring) = RawRing::new(self, id, entry) {
-                    ring.wake_all();
-                }
-            }
+            Kind::Queue | Kind::InlineQueue => carried::wake_all(self, entry),
             Kind::Barrier => barrier::wake_all(self, entry),
             Kind::Condvar => condvar::wake_all(self, entry),
+            Kind::Event if mutant!(EventUntold) => {}
             Kind::Event => event::wake_all(self, entry),
             Kind::RwLock => rwlock::wake_all(self, entry),
             Kind::Semaphore | Kind::BoundedSemaphore => semaphore::wake_all(self, entry),

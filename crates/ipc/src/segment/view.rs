@@ -10,18 +10,19 @@ use std::sync::Arc;
 
 use multiproc_sys::host;
 
-use super::catalog::{Entry, Kind, ObjectId, Phase, read_name};
+use super::catalog::{Entry, Kind, Phase, read_name};
 use super::layout::{FORMAT, Geometry, Header, MAGIC, PAGE};
 use super::memory::Memory;
 use super::participants::{Mark, Phase as Life, Slot};
-use super::{Segment, named, raw};
-use crate::atomic::AtomicU64;
+use super::{Segment, named, raw, root};
 use crate::atomic::Ordering::{Acquire, Relaxed};
 use crate::error::Error;
+use crate::map::{RawTable, Shape};
 use crate::plain::Element;
+use crate::queue::inline::InlineRing;
 use crate::queue::raw::RawRing;
 use crate::sync::{barrier, event, mutex, once, reentrant, rwlock, semaphore};
-use crate::value::{counter_total, tally, words};
+use crate::value::{counter_total, start_of_value, tally, words};
 
 /// A segment, seen from outside.
 ///
@@ -73,9 +74,10 @@ pub struct Object {
     pub name: String,
     /// What its elements are.
     pub element: Element,
-    /// Bytes of an element.
+    /// Bytes of an element; of a map, those of a key and a value.
     pub element_bytes: u32,
-    /// How many elements it has; for a queue, how many messages may wait.
+    /// How many elements it has; for a queue, how many messages may wait, for a map, how many entries
+    /// it may hold.
     pub count: u64,
     /// Bytes that it takes.
     pub bytes: u64,
@@ -113,9 +115,11 @@ pub enum Content {
         /// Whether a message is leased, or waits to be received again.
         leases: bool,
     },
-    /// What there is to say of an event, a semaphore, a condition variable, a barrier or a cell, in
-    /// words and numbers.
+    /// What there is to say of an event, a semaphore, a condition variable, a barrier, a cell or a
+    /// map, in words and numbers.
     Facts(Vec<(&'static str, u64)>),
+    /// The objects that something published names: index and generation of each.
+    Handles(Vec<(u32, u32)>),
     /// Bytes that belong to another object.
     Part,
 }
@@ -244,7 +248,10 @@ impl View {
             kind: entry.kind?,
             name,
             element: entry.element,
-            element_bytes: entry.element_bytes,
+            element_bytes: match entry.kind {
+                Some(Kind::Map) => Shape::of(&entry).map_or(0, Shape::entry_bytes),
+                _ => entry.element_bytes,
+            },
             count: entry.count,
             bytes: entry.bytes,
             attached,
@@ -265,13 +272,11 @@ impl View {
         {
             return None;
         }
-        let id = ObjectId { index: object.index, generation: object.generation };
         match object.kind {
             Kind::Counter => counter_total(segment, object.index, &entry).map(Content::Number),
             Kind::Array => Some(Content::Elements(self.elements(&entry, 0, entry.count, most))),
             Kind::Value => {
-                let version = segment.raw::<AtomicU64>(entry.offset).load(Acquire);
-                let start = 64 + (version & 1) * u64::from(entry.element_bytes);
+                let start = start_of_value(segment, &entry);
                 Some(Content::Elements(self.elements(&entry, start, 1, most)))
             }
             Kind::Mutex | Kind::ReentrantMutex | Kind::RwLock => {
@@ -281,7 +286,7 @@ impl View {
                     _ => reentrant::state(segment, &entry)?,
                 };
                 // All of them keep the data on a line of its own, behind the words.
-                let data = self.elements(&entry, 64, 1, most);
+                let data = self.elements(&entry, 64, entry.count, most);
                 Some(Content::Locked { owner: owner.map(Slot::index), poisoned, data })
             }
             Kind::Event => {
@@ -308,15 +313,35 @@ impl View {
                 Some(Content::Sums(sums))
             }
             Kind::Queue => {
-                let ring = RawRing::new(segment, id, &entry)?;
+                let ring = RawRing::new(segment, &entry)?;
                 Some(Content::Queue {
                     waiting: ring.len(),
                     capacity: u64::from(ring.capacity()),
-                    closed: ring.is_closed(),
+                    closed: ring.control().is_closed(),
                     leases: ring.has_leases(),
                 })
             }
-            Kind::Blocks | Kind::Buffer => Some(Content::Part),
+            Kind::Map => {
+                let table = RawTable::new(segment, &entry)?;
+                let facts = [("entries", table.len()), ("capacity", entry.count)];
+                Some(Content::Facts(facts.to_vec()))
+            }
+            Kind::Root => {
+                let mut handles = Vec::new();
+                root::each(segment, &entry, &mut |id| handles.push((id.index, id.generation)));
+                handles.truncate(most);
+                Some(Content::Handles(handles))
+            }
+            Kind::InlineQueue => {
+                let ring = InlineRing::new(segment, &entry)?;
+                Some(Content::Queue {
+                    waiting: ring.len(),
+                    capacity: u64::from(ring.capacity()),
+                    closed: ring.control().is_closed(),
+                    leases: false,
+                })
+            }
+            Kind::Blocks | Kind::Buffer | Kind::End => Some(Content::Part),
         }
     }
 

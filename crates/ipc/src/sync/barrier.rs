@@ -3,8 +3,13 @@
 //! # Shared layout
 //!
 //! ```text
-//! RawBarrier   state u64 [ generation 24 | failed 8 | broken 1 | arrived 31 ], waiters
+//! RawBarrier   state u64 [ generation 24 | past 16 | broken 1 | arrived 23 ], waiters
 //! ```
+//!
+//! `past` has a bit for each of the last 16 generations, the last one lowest: whether it was reset
+//! before all had come. So one who waited, and looks late, still learns what became of its own. One
+//! who looks later than that has missed resets, if there are any among the last 16; or others have
+//! passed again and again, more of them than there are parties.
 //!
 //! # States
 //!
@@ -13,9 +18,6 @@
 //! | `arrived < parties` | filling |
 //! | `arrived == parties` | the last one runs the action; who comes now waits for the next generation |
 //! | `broken` | everybody fails, until it is reset |
-//!
-//! `failed` has a bit for each of the last generations, the latest in the lowest: whether it was
-//! reset instead of passed. It changes with the generation, so that all who waited in one agree.
 //!
 //! # If a process dies
 //!
@@ -32,6 +34,7 @@ use super::wait::EventCount;
 use crate::atomic::AtomicU64;
 use crate::atomic::Ordering::{Relaxed, SeqCst};
 use crate::error::Error;
+use crate::mutant::mutant;
 use crate::segment::catalog::{Entry, Kind};
 use crate::segment::layout::{Geometry, Raw};
 use crate::segment::lifetime::Shared;
@@ -39,9 +42,15 @@ use crate::segment::{Object, Segment, handle};
 
 /// A point at which a fixed number of parties, threads of any processes, wait for one another.
 ///
-/// A handle: clone it, send it to another process as an argument or in a message. Python's
-/// `multiprocessing.Barrier`, in which a killed party makes the others hang past their timeouts;
-/// here it breaks the barrier for all at once.
+/// A handle: clone it, send it to another process as an argument or in a message. It breaks, for all
+/// at once and until it is [reset](Barrier::reset), when a party gives up, [aborts](Barrier::abort) or
+/// panics in the action, and when any process dies that has a handle. Whoever comes while the last
+/// party runs the action waits for the next time.
+///
+/// Python's `multiprocessing.Barrier`, in which a killed party makes the others hang past their
+/// timeouts. Its action and timeout are given to the constructor; here they are given
+/// [where it is waited for](Barrier::wait_timeout_with). There it may have no parties; here it has
+/// one at least.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -74,54 +83,53 @@ unsafe impl Raw for RawBarrier {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct State {
     generation: u32,
-    failed: u8,
+    past: u16,
     broken: bool,
     arrived: u32,
 }
 
-/// Generations are counted in 24 bits.
-const GENERATIONS: u32 = 0xff_ffff;
-/// Set in the word of a broken barrier.
-const BROKEN: u64 = 1 << 31;
+const GENERATIONS: u32 = 1 << 24;
+const BROKEN: u64 = 1 << 23;
+const ARRIVED: u32 = (1 << 23) - 1;
 
 impl State {
     fn unpack(word: u64) -> State {
         State {
             generation: (word >> 40) as u32,
-            failed: (word >> 32) as u8,
+            past: (word >> 24) as u16,
             broken: word & BROKEN != 0,
-            arrived: word as u32 & 0x7fff_ffff,
+            arrived: word as u32 & ARRIVED,
         }
     }
 
     fn pack(self) -> u64 {
         let broken = if self.broken { BROKEN } else { 0 };
         u64::from(self.generation) << 40
-            | u64::from(self.failed) << 32
+            | u64::from(self.past) << 24
             | broken
             | u64::from(self.arrived)
     }
 
-    /// The next generation, when this one has passed or failed.
-    fn next(self, failed: bool) -> State {
-        let generation = (self.generation + 1) & GENERATIONS;
-        let failed = self.failed << 1 | u8::from(failed);
-        State { generation, failed, broken: false, arrived: 0 }
+    /// The next generation, empty, after this one has passed or was reset.
+    fn next(self, reset: bool) -> State {
+        let generation = (self.generation + 1) % GENERATIONS;
+        State { generation, past: self.past << 1 | u16::from(reset), broken: false, arrived: 0 }
     }
 
     /// What has become of a generation; `None` while it waits.
     fn outcome(self, generation: u32) -> Option<Result<(), Broken>> {
-        let failed = match self.generation.wrapping_sub(generation) & GENERATIONS {
-            0 if !self.broken => return None,
-            0 => true,
-            // Of one that is longer ago nothing is known but that it is over.
-            age => self.failed.checked_shr(age - 1).unwrap_or(0) & 1 != 0,
+        let reset = match self.generation.wrapping_sub(generation) % GENERATIONS {
+            0 => return self.broken.then_some(Err(Broken)),
+            ago @ 1..=16 => self.past >> (ago - 1) & 1 != 0,
+            _ => self.past != 0,
         };
-        Some(if failed { Err(Broken) } else { Ok(()) })
+        Some(if reset { Err(Broken) } else { Ok(()) })
     }
 }
 
-/// The barrier is broken: by a death, a timeout, an abort, or a panic in the action.
+/// The barrier is broken: by a death, a timeout, an abort, or a panic in the action; or it was reset
+/// while one waited.
+#[doc(alias = "BrokenBarrierError")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the barrier is broken: a party died, timed out or aborted; reset it to use it again")]
 pub struct Broken;
@@ -149,7 +157,8 @@ impl Barrier {
     /// A barrier for `parties` parties, in the current segment.
     ///
     /// # Errors
-    /// When the segment cannot be made or has no room; [`Error::Geometry`] for no party at all.
+    /// When the segment cannot be made or has no room; [`Error::Geometry`] for no party at all, or
+    /// more than 8 million.
     pub fn new(parties: u32) -> Result<Barrier, Error> {
         Barrier::new_in(&Segment::current()?, parties)
     }
@@ -160,7 +169,7 @@ impl Barrier {
     /// Those of [`new`](Barrier::new).
     pub fn new_in(segment: &Segment, parties: u32) -> Result<Barrier, Error> {
         let spec = Self::spec(segment.geometry(), parties.into());
-        let spec = spec.map_err(|_| Error::Geometry("a barrier has 1 to 2,147,483,647 parties"))?;
+        let spec = spec.map_err(|_| Error::Geometry("a barrier has 1 to 8,388,607 parties"))?;
         Ok(Barrier { object: segment.create(spec, |_| ())?, data: PhantomData })
     }
 
@@ -189,6 +198,7 @@ impl Barrier {
     }
 
     /// Whether it is broken.
+    #[doc(alias = "broken")]
     pub fn is_broken(&self) -> bool {
         self.state().broken
     }
@@ -214,8 +224,39 @@ impl Barrier {
     ///
     /// # Errors
     /// [`Broken`].
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use multiproc_ipc::{Barrier, Counter};
+    ///
+    /// let (barrier, rounds) = (Barrier::new(2)?, Counter::new()?);
+    /// std::thread::scope(|scope| {
+    ///     for _ in 0..2 {
+    ///         scope.spawn(|| {
+    ///             barrier.wait_with(|| rounds.add(1)).unwrap();
+    ///             assert_eq!(rounds.get(), 1);
+    ///         });
+    ///     }
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "action")]
     pub fn wait_with(&self, action: impl FnOnce()) -> Result<Passed, Broken> {
         self.wait_by(None, action)
+    }
+
+    /// As [`wait_with`](Barrier::wait_with), for at most `timeout`: if not all have come and the
+    /// action is done by then, the barrier breaks, for all.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub fn wait_timeout_with(
+        &self,
+        timeout: Duration,
+        action: impl FnOnce(),
+    ) -> Result<Passed, Broken> {
+        self.wait_by(Some(Deadline::after(timeout)), action)
     }
 
     fn wait_by(&self, deadline: Option<Deadline>, action: impl FnOnce()) -> Result<Passed, Broken> {
@@ -229,12 +270,12 @@ impl Barrier {
             self.lead(mine, action)?;
             return Ok(Passed { index, leader: true });
         }
-        match self.raw().waiters.wait_for(deadline, || self.outcome(mine.generation)) {
+        match self.raw().waiters.wait_for(deadline, || self.state().outcome(mine.generation)) {
             Some(outcome) => outcome.map(|()| Passed { index, leader: false }),
             None => {
                 // Everybody may have come at this very moment; then it is too late to break it.
                 self.break_in(mine.generation);
-                self.outcome(mine.generation).unwrap_or(Err(Broken))?;
+                self.state().outcome(mine.generation).unwrap_or(Err(Broken))?;
                 Ok(Passed { index, leader: false })
             }
         }
@@ -275,10 +316,6 @@ impl Barrier {
         passed.then_some(()).ok_or(Broken)
     }
 
-    fn outcome(&self, generation: u32) -> Option<Result<(), Broken>> {
-        self.state().outcome(generation)
-    }
-
     /// Breaks the barrier, if it is still in `generation`.
     fn break_in(&self, generation: u32) {
         loop {
@@ -303,7 +340,10 @@ impl Barrier {
     pub fn reset(&self) {
         loop {
             let state = self.state();
-            if self.change(state, state.next(state.broken || state.arrived > 0)) {
+            if state.arrived == 0 && !state.broken {
+                return;
+            }
+            if self.change(state, state.next(true)) {
                 self.raw().waiters.notify(u32::MAX);
                 return;
             }
@@ -313,7 +353,7 @@ impl Barrier {
 
 /// Breaks the barrier that `entry` describes, because a process attached to it has died.
 pub(crate) fn recover(segment: &Segment, entry: &Entry) {
-    if Barrier::fits(segment.geometry(), entry) {
+    if Barrier::fits(segment.geometry(), entry) && !mutant!(BarrierUnbroken) {
         let raw: &RawBarrier = segment.raw(entry.offset);
         raw.state.fetch_or(BROKEN, SeqCst);
     }
@@ -342,30 +382,18 @@ impl Shared for Barrier {
     type Element = ();
 
     fn bytes(_: &Geometry, parties: u64) -> Option<u64> {
-        let possible = (1..=0x7fff_ffff).contains(&parties);
+        let possible = (1..=u64::from(ARRIVED)).contains(&parties);
         possible.then_some(size_of::<RawBarrier>() as u64)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::atomic::AtomicU32;
 
-    const SOON: Duration = Duration::from_secs(60);
+    use super::*;
 
-    #[test]
-    fn outcome_of_a_generation_is_known_to_who_comes_late() {
-        let waiting = State { generation: GENERATIONS, failed: 0, broken: false, arrived: 1 };
-        assert_eq!(State::unpack(waiting.pack()), waiting);
-        assert_eq!(waiting.outcome(GENERATIONS), None);
-        let later = waiting.next(true).next(false).next(true);
-        assert_eq!(later.generation, 2);
-        assert_eq!(later.outcome(GENERATIONS), Some(Err(Broken)));
-        assert_eq!(later.outcome(0), Some(Ok(())));
-        assert_eq!(later.outcome(1), Some(Err(Broken)));
-        assert_eq!(State { broken: true, ..later }.outcome(2), Some(Err(Broken)));
-    }
+    const SOON: Duration = Duration::from_secs(60);
 
     /// What each of `parties` threads gets from `work`.
     fn together<R: Send>(parties: u32, work: impl Fn() -> R + Sync) -> Vec<R> {
@@ -424,6 +452,47 @@ mod tests {
             assert_eq!(waiting.join().unwrap(), Err(Broken));
         });
         assert!(together(2, || barrier.wait_timeout(SOON)).iter().all(Result::is_ok));
+    }
+
+    #[test]
+    fn reset_again_before_one_who_waited_looks_still_fails_it() {
+        let barrier = Barrier::new(2).unwrap();
+        let slow = barrier.arrive().unwrap().unwrap();
+        barrier.reset();
+        let next = barrier.arrive().unwrap().unwrap();
+        barrier.reset();
+        assert_eq!(barrier.state().outcome(next.generation), Some(Err(Broken)));
+        assert_eq!(barrier.state().outcome(slow.generation), Some(Err(Broken)));
+        for _ in 0..100 {
+            barrier.arrive().unwrap().unwrap();
+            barrier.reset();
+        }
+        assert_eq!(barrier.state().outcome(slow.generation), Some(Err(Broken)));
+    }
+
+    #[test]
+    fn outcome_for_one_whom_others_overtake_is_that_it_passed() {
+        let barrier = Barrier::new(2).unwrap();
+        let slow = barrier.arrive().unwrap().unwrap();
+        assert!(barrier.wait().unwrap().is_leader());
+        for _ in 0..100 {
+            assert_eq!(barrier.state().outcome(slow.generation), Some(Ok(())));
+            barrier.arrive().unwrap().unwrap();
+            assert!(barrier.wait().unwrap().is_leader());
+        }
+    }
+
+    #[test]
+    fn reset_after_all_have_passed_fails_nobody() {
+        let barrier = Barrier::new(2).unwrap();
+        let slow = barrier.arrive().unwrap().unwrap();
+        assert!(barrier.wait().unwrap().is_leader());
+        for _ in 0..100 {
+            barrier.reset();
+        }
+        barrier.arrive().unwrap().unwrap();
+        barrier.reset();
+        assert_eq!(barrier.state().outcome(slow.generation), Some(Ok(())));
     }
 
     #[test]

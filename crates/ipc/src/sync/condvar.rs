@@ -4,6 +4,9 @@
 //!
 //! A condition variable is an event count and nothing else: no notifier waits for a sleeper, so a
 //! dead one delays nobody. Recovery wakes everybody, to look again.
+//!
+//! One who is woken and told that the lock's owner died, and waits again without having repaired the
+//! data, passes that on: it neither repairs nor poisons.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -11,10 +14,12 @@ use std::time::Duration;
 
 use multiproc_sys::clock::Deadline;
 
+use super::guarded::Guarded;
 use super::mutex::{LockError, MutexGuard};
 use super::wait::EventCount;
+use crate::atomic::Ordering::SeqCst;
+use crate::atomic::fence;
 use crate::error::Error;
-use crate::plain::Plain;
 use crate::segment::catalog::{Entry, Kind};
 use crate::segment::layout::Geometry;
 use crate::segment::lifetime::Shared;
@@ -22,10 +27,18 @@ use crate::segment::{Object, Segment, handle};
 
 /// A place to wait until what a [`Mutex`](crate::Mutex) protects has changed.
 ///
-/// A handle: clone it, send it to another process as an argument or in a message. Python's
-/// `multiprocessing.Condition`, in which a killed waiter makes the next `notify` hang with the lock
-/// held; here notifying never blocks. As everywhere, a wait may end without a notification: wait for
-/// a condition, with [`wait_while`](Condvar::wait_while).
+/// A handle: clone it, send it to another process as an argument or in a message. As everywhere, a
+/// wait may end without a notification, here when any process dies that used the condition variable:
+/// wait for a condition, with [`wait_while`](Condvar::wait_while).
+///
+/// When the lock's owner dies, those who wait look at their condition, and the guard that they get
+/// [says so](crate::MutexGuard::owner_died). To wait on is not to have repaired the data: whoever has
+/// the lock next is told, too.
+///
+/// Python's `multiprocessing.Condition`, in which a killed waiter makes the next `notify` hang with
+/// the lock held, and whose `notify` without the lock is an `AssertionError`; here notifying never
+/// blocks, and needs no lock. The lock there is an `RLock` by default, and all its levels are let go
+/// of; here it is a [`Mutex`](crate::Mutex), which has one.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -75,7 +88,7 @@ impl Condvar {
     ///
     /// # Errors
     /// [`LockError::Poisoned`].
-    pub fn wait<'a, T: Plain>(
+    pub fn wait<'a, T: ?Sized + Guarded>(
         &self,
         guard: MutexGuard<'a, T>,
     ) -> Result<MutexGuard<'a, T>, LockError> {
@@ -88,7 +101,7 @@ impl Condvar {
     ///
     /// # Errors
     /// [`LockError::Poisoned`].
-    pub fn wait_timeout<'a, T: Plain>(
+    pub fn wait_timeout<'a, T: ?Sized + Guarded>(
         &self,
         guard: MutexGuard<'a, T>,
         timeout: Duration,
@@ -96,13 +109,12 @@ impl Condvar {
         self.wait_by(guard, Some(Deadline::after(timeout)))
     }
 
-    fn wait_by<'a, T: Plain>(
+    fn wait_by<'a, T: ?Sized + Guarded>(
         &self,
         guard: MutexGuard<'a, T>,
         deadline: Option<Deadline>,
     ) -> Result<(MutexGuard<'a, T>, bool), LockError> {
-        let mutex = guard.mutex();
-        let notified = self.waiters().wait_once(deadline, || drop(guard));
+        let (mutex, notified) = self.waiters().wait_once(deadline, || guard.pass_on());
         Ok((mutex.lock()?, notified))
     }
 
@@ -110,7 +122,8 @@ impl Condvar {
     ///
     /// # Errors
     /// [`LockError::Poisoned`].
-    pub fn wait_while<'a, T: Plain>(
+    #[doc(alias = "wait_for")]
+    pub fn wait_while<'a, T: ?Sized + Guarded>(
         &self,
         mut guard: MutexGuard<'a, T>,
         mut condition: impl FnMut(&mut T) -> bool,
@@ -127,7 +140,7 @@ impl Condvar {
     /// # Errors
     /// [`LockError::Poisoned`].
     #[doc(alias = "wait_for")]
-    pub fn wait_timeout_while<'a, T: Plain>(
+    pub fn wait_timeout_while<'a, T: ?Sized + Guarded>(
         &self,
         mut guard: MutexGuard<'a, T>,
         timeout: Duration,
@@ -150,6 +163,8 @@ impl Condvar {
 
     /// Wakes up to `count` that wait. Never blocks.
     pub fn notify(&self, count: u32) {
+        // ORDERING(eventcount): whatever the caller has changed, and how, before the look for sleepers.
+        fence(SeqCst);
         self.waiters().notify(count);
     }
 

@@ -28,8 +28,10 @@ use crate::segment::{Object, Segment, handle};
 
 /// A flag that processes wait for.
 ///
-/// A handle: clone it, send it to another process as an argument or in a message. Python's
-/// `multiprocessing.Event`, in which a killed waiter makes every later `set` hang; here it does not.
+/// A handle: clone it, send it to another process as an argument or in a message.
+///
+/// Python's `multiprocessing.Event`, in which a killed waiter makes every later `set` hang; here
+/// setting never blocks. One with [auto-reset](Event::auto_reset) is not known there.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -103,6 +105,10 @@ impl Event {
 
     fn raw(&self) -> &RawEvent {
         self.object.raw(0)
+    }
+
+    pub(crate) fn waiters(&self) -> &EventCount {
+        &self.raw().waiters
     }
 
     /// Sets it: everybody who waits passes; if it is auto-reset, one. Never blocks.

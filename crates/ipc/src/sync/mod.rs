@@ -3,6 +3,7 @@
 //! | file | idea |
 //! |---|---|
 //! | `wait` | the one place where anybody sleeps |
+//! | `guarded` | what a lock may guard: plain data, or a slice of it |
 //! | `mutex`, `reentrant`, `rwlock` | locks around data, which pass on when an owner dies |
 //! | `condvar` | waiting for what a lock protects to change |
 //! | `semaphore` | counts: a signal, and permits that come back |
@@ -11,6 +12,7 @@
 pub(crate) mod barrier;
 pub(crate) mod condvar;
 pub(crate) mod event;
+pub(crate) mod guarded;
 pub(crate) mod mutex;
 pub(crate) mod once;
 pub(crate) mod reentrant;
@@ -21,6 +23,7 @@ pub(crate) mod wait;
 pub use barrier::{Barrier, Broken, Passed};
 pub use condvar::Condvar;
 pub use event::Event;
+pub use guarded::Guarded;
 pub use mutex::{LockError, Mutex, MutexGuard};
 pub use once::OnceCell;
 pub use reentrant::{ReentrantGuard, ReentrantMutex};

@@ -39,26 +39,29 @@
 //! As owner: recovery makes `died` of it. Between unlock and the wake, or woken and not yet owner:
 //! recovery wakes everybody on every lock that the dead process ever used.
 
-use std::cell::UnsafeCell;
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
 use multiproc_sys::clock::Deadline;
 
+use super::guarded::{self, DATA, Guarded};
 use super::wait::{Patience, Slept, spin};
 use crate::atomic::AtomicU32;
 use crate::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::atomic::futex;
 use crate::error::Error;
+use crate::mutant::mutant;
 use crate::plain::Plain;
 use crate::segment::catalog::{Entry, Kind};
 use crate::segment::layout::{Geometry, Raw};
 use crate::segment::lifetime::Shared;
 use crate::segment::participants::Slot;
 use crate::segment::{Object, Segment, handle};
+use crate::structure::Structure;
 
 const WAITING: u32 = 1 << 31;
 const DIED: u32 = 1 << 30;
@@ -166,10 +169,31 @@ impl RawMutex {
     /// Takes a lock whose owners leave nothing to repair when they die, until what it gives is dropped.
     /// Blocks. Poisoned it can only be by scribbling, and then it holds nobody off.
     pub(crate) fn hold(&self, segment: &Segment) -> Hold<'_> {
-        if self.lock(segment.slot(), None, |held| segment.suspect(held.owner)).is_ok() {
-            self.mark_consistent();
+        self.hold_by(segment, None).expect("only a deadline ends the waiting")
+    }
+
+    /// As [`hold`](RawMutex::hold); `None` at the deadline.
+    pub(crate) fn hold_by(
+        &self,
+        segment: &Segment,
+        deadline: Option<Deadline>,
+    ) -> Option<Hold<'_>> {
+        match self.lock(segment.slot(), deadline, |held| segment.suspect(held.owner)) {
+            Ok(None) => return None,
+            Ok(Some(Taken::OwnerDied)) => self.mark_consistent(),
+            Ok(Some(Taken::Clean)) | Err(Poisoned) => {}
         }
-        Hold(self)
+        Some(Hold(self))
+    }
+
+    /// As [`hold`](RawMutex::hold), if nobody holds it. Never blocks.
+    pub(crate) fn try_hold(&self, segment: &Segment) -> Option<Hold<'_>> {
+        match self.try_lock(segment.slot()) {
+            Err(Refused::Held) => return None,
+            Ok(Taken::OwnerDied) => self.mark_consistent(),
+            Ok(Taken::Clean) | Err(Refused::Poisoned) => {}
+        }
+        Some(Hold(self))
     }
 
     /// Says that the data is consistent although the last owner died. Only for the owner.
@@ -187,13 +211,13 @@ impl RawMutex {
         // ORDERING(mutex): Release; pairs with Acquire in `try_lock`.
         // DEATH: free or poisoned, and a sleeper not woken; recovery wakes it.
         let word = self.0.swap(left, Release);
-        if word & WAITING != 0 {
+        if word & WAITING != 0 && !mutant!(UnlockUntold) {
             futex::wake(&self.0, if poisons { u32::MAX } else { 1 });
         }
     }
 
-    /// Lets go without having touched the data: who comes next is told what we were told.
-    pub(crate) fn release_untouched(&self, taken: Taken) {
+    /// Lets go without a word about the data: who comes next is told what we were told.
+    pub(crate) fn pass_on(&self, taken: Taken) {
         let died = if taken == Taken::OwnerDied { DIED } else { 0 };
         let left = self.0.load(Relaxed) & TENURES | died;
         // ORDERING(mutex): Release; pairs with Acquire in `try_lock`.
@@ -213,7 +237,7 @@ impl RawMutex {
     /// come to have the slot.
     pub(crate) fn recover(&self, dead: Slot) {
         let mut word = self.0.load(Relaxed);
-        while word & OWNER == u32::from(dead.tag()) {
+        while word & OWNER == u32::from(dead.tag()) && !mutant!(OwnerKept) {
             match self.end_tenure(word) {
                 Ok(_) => break,
                 Err(now) => word = now,
@@ -229,7 +253,8 @@ impl RawMutex {
     }
 
     fn end_tenure(&self, word: u32) -> Result<u32, u32> {
-        let ended = word.wrapping_add(ONE_TENURE) & TENURES | DIED | word & WAITING;
+        let died = if mutant!(DeathUntold) { 0 } else { DIED };
+        let ended = word.wrapping_add(ONE_TENURE) & TENURES | died | word & WAITING;
         // ORDERING(mutex): Release, though what the dead wrote came before its death anyway.
         // DEATH: as if nothing had begun, or `died` and nobody woken; both are repeated.
         self.0.compare_exchange(word, ended, Release, Relaxed)
@@ -259,11 +284,20 @@ pub(crate) struct Poisoned;
 /// Plain data in shared memory that one thread of one process at a time may use.
 ///
 /// A handle: clone it, send it to another process as an argument or in a message. Python's
-/// `multiprocessing.Lock`, with the data inside it.
+/// `multiprocessing.Lock`, with the data inside it. The data may be a slice: a `Mutex<[u64]>` is
+/// [made](Mutex::zeroed) of any length and gives out `&mut [u64]`, as Python's
+/// `multiprocessing.Array` does with its lock held. A thread
+/// that takes the lock while it has it waits for itself; a
+/// [`ReentrantMutex`](crate::ReentrantMutex) is for that.
 ///
 /// When an owner dies, the next one gets the lock with a guard that [says so](MutexGuard::owner_died):
 /// it repairs the data and calls [`mark_consistent`](MutexGuard::mark_consistent); if it lets go
-/// without, the lock is poisoned. Nobody ever waits for the dead.
+/// without, the lock is poisoned. Nobody ever waits for the dead. A panic is no death: it lets go as
+/// the end of a scope does, and is told to nobody.
+///
+/// Python's `multiprocessing.Lock`, with the data inside it. That stays locked for ever when its
+/// owner is killed, and anybody may release it, once; here only the guard lets go. To signal, take a
+/// [`Semaphore`](crate::Semaphore) or an [`Event`](crate::Event).
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -272,18 +306,19 @@ pub(crate) struct Poisoned;
 /// let account = Mutex::new(100_i64)?;
 /// *account.lock()? += 50;
 /// assert_eq!(*account.lock()?, 150);
+///
+/// let scores = Mutex::from_slice(&[3_u32, 1, 2])?;
+/// scores.lock()?.sort();
+/// assert_eq!(*scores.lock()?, [1, 2, 3]);
 /// # Ok(())
 /// # }
 /// ```
 #[doc(alias = "Lock")]
 #[doc(alias = "acquire")]
-pub struct Mutex<T> {
+pub struct Mutex<T: ?Sized> {
     object: Arc<Object>,
     data: PhantomData<fn(T) -> T>,
 }
-
-/// Where the data stands behind the word: a line of its own, so that waiters do not disturb it.
-const DATA: u64 = 64;
 
 /// Why a lock was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -307,15 +342,56 @@ impl<T: Plain> Mutex<T> {
     }
 
     /// As [`new`](Mutex::new), in `segment`.
+    ///
+    /// # Errors
+    /// Those of [`new`](Mutex::new).
     pub fn new_in(segment: &Segment, value: T) -> Result<Mutex<T>, Error> {
-        const { assert!(align_of::<T>() <= DATA as usize) };
-        let object = segment.create(Self::spec(segment.geometry(), 1)?, |object| {
-            // SAFETY: the object is ours alone until it is in the catalog, zeroed, and its extent
-            // has room for a `T` behind `DATA`, which is aligned for it.
-            // DEATH: the object is not in the catalog; recovery frees its extent.
-            unsafe { object.address(DATA).cast::<T>().write(value) };
-        })?;
-        Ok(Mutex { object, data: PhantomData })
+        Mutex::make(segment, 1, |object| guarded::fill(object, &[value]))
+    }
+}
+
+impl<T: Plain> Mutex<[T]> {
+    /// A lock around a slice of `len` elements, all of them zero bytes, in the current segment.
+    ///
+    /// # Errors
+    /// When the segment cannot be made, or has no room for it.
+    pub fn zeroed(len: usize) -> Result<Mutex<[T]>, Error> {
+        Mutex::zeroed_in(&Segment::current()?, len)
+    }
+
+    /// As [`zeroed`](Mutex::zeroed), in `segment`.
+    ///
+    /// # Errors
+    /// Those of [`zeroed`](Mutex::zeroed).
+    pub fn zeroed_in(segment: &Segment, len: usize) -> Result<Mutex<[T]>, Error> {
+        Mutex::make(segment, len, |_| ())
+    }
+
+    /// A lock around a copy of `values`, in the current segment.
+    ///
+    /// # Errors
+    /// Those of [`zeroed`](Mutex::zeroed).
+    pub fn from_slice(values: &[T]) -> Result<Mutex<[T]>, Error> {
+        Mutex::from_slice_in(&Segment::current()?, values)
+    }
+
+    /// As [`from_slice`](Mutex::from_slice), in `segment`.
+    ///
+    /// # Errors
+    /// Those of [`zeroed`](Mutex::zeroed).
+    pub fn from_slice_in(segment: &Segment, values: &[T]) -> Result<Mutex<[T]>, Error> {
+        Mutex::make(segment, values.len(), |object| guarded::fill(object, values))
+    }
+}
+
+impl<T: ?Sized + Guarded> Mutex<T> {
+    fn make(
+        segment: &Segment,
+        count: usize,
+        prepare: impl FnOnce(&Object),
+    ) -> Result<Mutex<T>, Error> {
+        let spec = Self::spec(segment.geometry(), count as u64)?;
+        Ok(Mutex { object: segment.create(spec, prepare)?, data: PhantomData })
     }
 
     fn word(&self) -> &RawMutex {
@@ -363,38 +439,36 @@ impl<T: Plain> Mutex<T> {
     fn guard(&self, taken: Taken) -> MutexGuard<'_, T> {
         MutexGuard { mutex: self, taken, unsend: PhantomData }
     }
-
-    fn data(&self) -> *mut T {
-        const { assert!(align_of::<T>() <= DATA as usize) };
-        // Plain data has no padding and every bit pattern is a value; `UnsafeCell` is what makes
-        // the writes of others defined.
-        self.object.address(DATA).cast::<UnsafeCell<T>>().cast::<T>()
-    }
 }
 
-handle!(Mutex<T: Plain>);
+handle!(Mutex<T: ?Sized + Guarded>);
 
-impl<T: Plain> Shared for Mutex<T> {
+impl<T: ?Sized + Guarded> Shared for Mutex<T> {
     const KIND: Kind = Kind::Mutex;
-    type Element = T;
+    type Element = T::Element;
+    const STRUCTURE: Structure = T::LOOKS;
 
     fn bytes(_: &Geometry, count: u64) -> Option<u64> {
-        (count == 1).then_some(DATA + size_of::<T>() as u64)
+        guarded::bytes::<T>(count)
     }
 }
 
 /// The right to use the data of a [`Mutex`], until it is dropped.
+#[doc(alias = "release")]
 #[must_use = "the lock is let go as soon as the guard is dropped"]
-pub struct MutexGuard<'a, T: Plain> {
+pub struct MutexGuard<'a, T: ?Sized + Guarded> {
     mutex: &'a Mutex<T>,
     taken: Taken,
     /// Threads share their process's slot; a guard is still one thread's.
     unsend: PhantomData<*const ()>,
 }
 
-impl<'a, T: Plain> MutexGuard<'a, T> {
-    pub(super) fn mutex(&self) -> &'a Mutex<T> {
-        self.mutex
+impl<'a, T: ?Sized + Guarded> MutexGuard<'a, T> {
+    /// Lets go in order to take the lock again: who comes next is told what we were told.
+    pub(super) fn pass_on(self) -> &'a Mutex<T> {
+        let this = ManuallyDrop::new(self);
+        this.mutex.word().pass_on(this.taken);
+        this.mutex
     }
 
     /// Whether the last owner died while it held the lock: the data may be half changed.
@@ -409,31 +483,31 @@ impl<'a, T: Plain> MutexGuard<'a, T> {
     }
 }
 
-impl<T: Plain> Deref for MutexGuard<'_, T> {
+impl<T: ?Sized + Guarded> Deref for MutexGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
         // SAFETY: I1, the lock is ours; peers that obey the protocol do not touch the data, and
-        // any bytes are a `T`.
-        unsafe { &*self.mutex.data() }
+        // any bytes are plain data.
+        unsafe { &*guarded::data(&self.mutex.object) }
     }
 }
 
-impl<T: Plain> DerefMut for MutexGuard<'_, T> {
+impl<T: ?Sized + Guarded> DerefMut for MutexGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: as in `deref`; `&mut self` makes it the only reference.
         // DEATH: the data stays half changed, and the next owner is told.
-        unsafe { &mut *self.mutex.data() }
+        unsafe { &mut *guarded::data(&self.mutex.object) }
     }
 }
 
-impl<T: Plain> Drop for MutexGuard<'_, T> {
+impl<T: ?Sized + Guarded> Drop for MutexGuard<'_, T> {
     fn drop(&mut self) {
         self.mutex.word().unlock();
     }
 }
 
-impl<T: Plain + fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
+impl<T: ?Sized + Guarded + fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         T::fmt(self, formatter)
     }
@@ -457,6 +531,22 @@ mod tests {
 
     fn word() -> RawMutex {
         RawMutex(AtomicU32::new(0))
+    }
+
+    #[test]
+    fn mutex_of_a_slice_guards_all_of_it() {
+        let mutex = Mutex::<[u16]>::zeroed(1000).unwrap();
+        {
+            let mut guard = mutex.lock().unwrap();
+            assert_eq!(*guard, [0; 1000]);
+            guard[999] = 7;
+            assert_eq!(mutex.try_lock().unwrap_err(), LockError::Held);
+        }
+        assert_eq!(mutex.lock().unwrap().iter().sum::<u16>(), 7);
+        assert_eq!(*Mutex::from_slice(&[1.5, 2.5]).unwrap().lock().unwrap(), [1.5, 2.5]);
+        assert_eq!(Mutex::<[u64]>::zeroed(0).unwrap().lock().unwrap().len(), 0);
+        let endless = Mutex::<[u64]>::zeroed(usize::MAX);
+        assert!(matches!(endless, Err(Error::OutOfMemory { .. })), "{endless:?}");
     }
 
     #[test]

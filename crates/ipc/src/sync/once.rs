@@ -18,6 +18,7 @@ use super::mutex::RawMutex;
 use crate::atomic::AtomicU32;
 use crate::atomic::Ordering::{Acquire, Release};
 use crate::error::Error;
+use crate::mutant::mutant;
 use crate::plain::Plain;
 use crate::segment::catalog::{Entry, Kind};
 use crate::segment::layout::{Geometry, Raw};
@@ -28,7 +29,8 @@ use crate::value::words;
 
 /// A piece of plain data in shared memory that is set once, by whichever process comes first.
 ///
-/// A handle: clone it, send it to another process as an argument or in a message.
+/// A handle: clone it, send it to another process as an argument or in a message. Python has nothing
+/// like it.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -90,7 +92,7 @@ impl<T: Plain> OnceCell<T> {
     }
 
     /// The value, which `make` makes if it is not set. Blocks while another thread makes it. If that
-    /// one dies or panics, the next one makes it.
+    /// one dies or panics, the next one makes it. A `make` that asks for the value waits for itself.
     pub fn get_or_init(&self, make: impl FnOnce() -> T) -> T {
         if let Some(value) = self.get() {
             return value;
@@ -102,6 +104,9 @@ impl<T: Plain> OnceCell<T> {
             return value;
         }
         let value = make();
+        if mutant!(FullBeforeValue) {
+            raw.full.store(1, Release);
+        }
         // SAFETY: inside the object, and accessed by atomics alone.
         // DEATH: it does not count yet.
         unsafe { words::store(self.object.address(DATA), &value) };

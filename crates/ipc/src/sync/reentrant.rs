@@ -39,7 +39,13 @@ use crate::value::words;
 /// lock again while it has it.
 ///
 /// A handle: clone it, send it to another process as an argument or in a message. Since two guards
-/// of one thread reach the same data, it is copied in and out. Python's `multiprocessing.RLock`.
+/// of one thread reach the same data, it is copied in and out. It is free when the last of them is
+/// dropped, in whatever order. When an owner dies, however deep, the next one is told as that of a
+/// [`Mutex`](crate::Mutex) is.
+///
+/// Python's `multiprocessing.RLock`, which stays locked for ever when its owner is killed. There a
+/// `release` by another thread is an `AssertionError`; here only a guard lets go, and cannot leave
+/// its thread.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -111,6 +117,9 @@ impl<T: Plain> ReentrantMutex<T> {
     ///
     /// # Errors
     /// [`LockError::Poisoned`].
+    ///
+    /// # Panics
+    /// When its thread has 4 billion guards.
     pub fn lock(&self) -> Result<ReentrantGuard<'_, T>, LockError> {
         self.lock_by(None)
     }

@@ -27,7 +27,6 @@
 //! As writer: the mutex passes on, and the next writer or reader is told. As reader: recovery clears
 //! its count. Recovery wakes everybody for both.
 
-use std::cell::UnsafeCell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
@@ -36,6 +35,7 @@ use std::time::Duration;
 
 use multiproc_sys::clock::Deadline;
 
+use super::guarded::{self, DATA, Guarded};
 use super::mutex::{LockError, Poisoned, RawMutex, Refused, Taken};
 use super::wait::EventCount;
 use crate::atomic::Ordering::SeqCst;
@@ -47,12 +47,16 @@ use crate::segment::layout::{Geometry, Raw};
 use crate::segment::lifetime::Shared;
 use crate::segment::participants::{Mark, Slot};
 use crate::segment::{Object, Segment, handle};
+use crate::structure::Structure;
 
 /// Plain data in shared memory that one thread of one process may change, or many may read.
 ///
-/// A handle: clone it, send it to another process as an argument or in a message. A writer that dies
-/// passes the lock on as that of a [`Mutex`](crate::Mutex) does; a reader that dies is forgotten.
-/// Writers take precedence over readers that have yet to come.
+/// A handle: clone it, send it to another process as an argument or in a message. A writer that dies,
+/// also while it waits for readers to leave, passes the lock on as the owner of a
+/// [`Mutex`](crate::Mutex) does; a reader that dies is forgotten. Writers take precedence over readers
+/// that have yet to come: a thread that reads and asks to read again may wait for a writer that waits
+/// for it. Python has nothing like it. The data may be a
+/// [slice](RwLock::from_slice), of a length that is fixed when the lock is made.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -66,10 +70,14 @@ use crate::segment::{Object, Segment, handle};
 /// }
 /// limits.write()?[1] = 20;
 /// assert_eq!(*limits.read()?, [1, 20]);
+///
+/// let table = RwLock::<[u64]>::zeroed(1000)?;
+/// table.write()?[500..].fill(7);
+/// assert_eq!(table.read()?.iter().sum::<u64>(), 3500);
 /// # Ok(())
 /// # }
 /// ```
-pub struct RwLock<T> {
+pub struct RwLock<T: ?Sized> {
     object: Arc<Object>,
     data: PhantomData<fn(T) -> T>,
 }
@@ -84,7 +92,7 @@ struct RawRwLock {
 // SAFETY: atomics only.
 unsafe impl Raw for RawRwLock {}
 
-const DATA: u64 = size_of::<RawRwLock>() as u64;
+const _: () = assert!(size_of::<RawRwLock>() as u64 == DATA);
 
 impl<T: Plain> RwLock<T> {
     /// A lock around `value`, in the current segment.
@@ -100,13 +108,52 @@ impl<T: Plain> RwLock<T> {
     /// # Errors
     /// Those of [`new`](RwLock::new).
     pub fn new_in(segment: &Segment, value: T) -> Result<RwLock<T>, Error> {
-        const { assert!(align_of::<T>() <= DATA as usize) };
-        let object = segment.create(Self::spec(segment.geometry(), 1)?, |object| {
-            // SAFETY: the object is ours alone until it is in the catalog, and its extent has room
-            // for a `T` behind `DATA`, which is aligned for it.
-            // DEATH: the object is not in the catalog; recovery frees its extent.
-            unsafe { object.address(DATA).cast::<T>().write(value) };
-        })?;
+        RwLock::make(segment, 1, |object| guarded::fill(object, &[value]))
+    }
+}
+
+impl<T: Plain> RwLock<[T]> {
+    /// A lock around a slice of `len` elements, all of them zero bytes, in the current segment.
+    ///
+    /// # Errors
+    /// When the segment cannot be made, or has no room for it.
+    pub fn zeroed(len: usize) -> Result<RwLock<[T]>, Error> {
+        RwLock::zeroed_in(&Segment::current()?, len)
+    }
+
+    /// As [`zeroed`](RwLock::zeroed), in `segment`.
+    ///
+    /// # Errors
+    /// Those of [`zeroed`](RwLock::zeroed).
+    pub fn zeroed_in(segment: &Segment, len: usize) -> Result<RwLock<[T]>, Error> {
+        RwLock::make(segment, len, |_| ())
+    }
+
+    /// A lock around a copy of `values`, in the current segment.
+    ///
+    /// # Errors
+    /// Those of [`zeroed`](RwLock::zeroed).
+    pub fn from_slice(values: &[T]) -> Result<RwLock<[T]>, Error> {
+        RwLock::from_slice_in(&Segment::current()?, values)
+    }
+
+    /// As [`from_slice`](RwLock::from_slice), in `segment`.
+    ///
+    /// # Errors
+    /// Those of [`zeroed`](RwLock::zeroed).
+    pub fn from_slice_in(segment: &Segment, values: &[T]) -> Result<RwLock<[T]>, Error> {
+        RwLock::make(segment, values.len(), |object| guarded::fill(object, values))
+    }
+}
+
+impl<T: ?Sized + Guarded> RwLock<T> {
+    fn make(
+        segment: &Segment,
+        count: usize,
+        prepare: impl FnOnce(&Object),
+    ) -> Result<RwLock<T>, Error> {
+        let spec = Self::spec(segment.geometry(), count as u64)?;
+        let object = segment.create(spec, prepare)?;
         Self::attached(&object)?;
         Ok(RwLock { object, data: PhantomData })
     }
@@ -121,10 +168,6 @@ impl<T: Plain> RwLock<T> {
 
     fn count(&self, slot: Slot) -> &AtomicU64 {
         count(self.segment(), slot, self.object.id.index)
-    }
-
-    fn data(&self) -> *mut T {
-        self.object.address(DATA).cast::<UnsafeCell<T>>().cast::<T>()
     }
 
     /// Takes a share of the lock, to read. Blocks while somebody writes or waits to write.
@@ -256,7 +299,7 @@ impl<T: Plain> RwLock<T> {
 
     /// Lets go of the mutex without having touched the data.
     fn give_up(&self, taken: Taken) {
-        self.raw().writer.release_untouched(taken);
+        self.raw().writer.pass_on(taken);
         self.raw().writer_left.notify(u32::MAX);
     }
 }
@@ -265,14 +308,15 @@ fn count(segment: &Segment, slot: Slot, index: u32) -> &AtomicU64 {
     segment.raw(segment.geometry().share(slot.index(), index))
 }
 
-handle!(RwLock<T: Plain>);
+handle!(RwLock<T: ?Sized + Guarded>);
 
-impl<T: Plain> Shared for RwLock<T> {
+impl<T: ?Sized + Guarded> Shared for RwLock<T> {
     const KIND: Kind = Kind::RwLock;
-    type Element = T;
+    type Element = T::Element;
+    const STRUCTURE: Structure = T::LOOKS;
 
     fn bytes(_: &Geometry, count: u64) -> Option<u64> {
-        (count == 1).then_some(DATA + size_of::<T>() as u64)
+        guarded::bytes::<T>(count)
     }
 
     fn attached(object: &Object) -> Result<(), Error> {
@@ -282,29 +326,29 @@ impl<T: Plain> Shared for RwLock<T> {
 
 /// The right to read the data of a [`RwLock`], until it is dropped.
 #[must_use = "the lock is let go as soon as the guard is dropped"]
-pub struct RwLockReadGuard<'a, T: Plain> {
+pub struct RwLockReadGuard<'a, T: ?Sized + Guarded> {
     lock: &'a RwLock<T>,
     owner_died: bool,
     unsend: PhantomData<*const ()>,
 }
 
-impl<T: Plain> RwLockReadGuard<'_, T> {
+impl<T: ?Sized + Guarded> RwLockReadGuard<'_, T> {
     /// Whether the last writer died while it had the lock: the data may be half changed.
     pub fn owner_died(&self) -> bool {
         self.owner_died
     }
 }
 
-impl<T: Plain> Deref for RwLockReadGuard<'_, T> {
+impl<T: ?Sized + Guarded> Deref for RwLockReadGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: I1, nobody writes while we are counted in; any bytes are a `T`.
-        unsafe { &*self.lock.data() }
+        // SAFETY: I1, nobody writes while we are counted in; any bytes are plain data.
+        unsafe { &*guarded::data(&self.lock.object) }
     }
 }
 
-impl<T: Plain> Drop for RwLockReadGuard<'_, T> {
+impl<T: ?Sized + Guarded> Drop for RwLockReadGuard<'_, T> {
     fn drop(&mut self) {
         self.lock.leave();
     }
@@ -312,13 +356,13 @@ impl<T: Plain> Drop for RwLockReadGuard<'_, T> {
 
 /// The right to change the data of a [`RwLock`], until it is dropped.
 #[must_use = "the lock is let go as soon as the guard is dropped"]
-pub struct RwLockWriteGuard<'a, T: Plain> {
+pub struct RwLockWriteGuard<'a, T: ?Sized + Guarded> {
     lock: &'a RwLock<T>,
     taken: Taken,
     unsend: PhantomData<*const ()>,
 }
 
-impl<T: Plain> RwLockWriteGuard<'_, T> {
+impl<T: ?Sized + Guarded> RwLockWriteGuard<'_, T> {
     /// Whether the last writer died while it had the lock: the data may be half changed.
     pub fn owner_died(&self) -> bool {
         self.taken == Taken::OwnerDied
@@ -331,24 +375,24 @@ impl<T: Plain> RwLockWriteGuard<'_, T> {
     }
 }
 
-impl<T: Plain> Deref for RwLockWriteGuard<'_, T> {
+impl<T: ?Sized + Guarded> Deref for RwLockWriteGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
         // SAFETY: I1, the mutex is ours and all counts were 0 since.
-        unsafe { &*self.lock.data() }
+        unsafe { &*guarded::data(&self.lock.object) }
     }
 }
 
-impl<T: Plain> DerefMut for RwLockWriteGuard<'_, T> {
+impl<T: ?Sized + Guarded> DerefMut for RwLockWriteGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: as in `deref`; `&mut self` makes it the only reference.
         // DEATH: the data stays half changed, and whoever comes next is told.
-        unsafe { &mut *self.lock.data() }
+        unsafe { &mut *guarded::data(&self.lock.object) }
     }
 }
 
-impl<T: Plain> Drop for RwLockWriteGuard<'_, T> {
+impl<T: ?Sized + Guarded> Drop for RwLockWriteGuard<'_, T> {
     fn drop(&mut self) {
         self.lock.raw().writer.unlock();
         // DEATH: free, and nobody woken; recovery does it.
@@ -356,13 +400,13 @@ impl<T: Plain> Drop for RwLockWriteGuard<'_, T> {
     }
 }
 
-impl<T: Plain + fmt::Debug> fmt::Debug for RwLockReadGuard<'_, T> {
+impl<T: ?Sized + Guarded + fmt::Debug> fmt::Debug for RwLockReadGuard<'_, T> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         T::fmt(self, formatter)
     }
 }
 
-impl<T: Plain + fmt::Debug> fmt::Debug for RwLockWriteGuard<'_, T> {
+impl<T: ?Sized + Guarded + fmt::Debug> fmt::Debug for RwLockWriteGuard<'_, T> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         T::fmt(self, formatter)
     }
@@ -404,6 +448,19 @@ mod tests {
         drop(reading);
         *lock.write().unwrap() = 2;
         assert_eq!(*lock.read().unwrap(), 2);
+    }
+
+    #[test]
+    fn slice_is_read_by_many_and_written_by_one() {
+        let lock = RwLock::from_slice(&[[1_u8; 3]; 5]).unwrap();
+        {
+            let (one, other) = (lock.read().unwrap(), lock.read().unwrap());
+            assert_eq!(one.len(), 5);
+            assert_eq!(*one, *other);
+            assert!(lock.try_write().is_err());
+        }
+        lock.write().unwrap()[4][2] = 9;
+        assert_eq!(lock.read().unwrap()[4], [1, 1, 9]);
     }
 
     #[test]

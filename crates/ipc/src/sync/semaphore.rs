@@ -23,6 +23,7 @@ use super::wait::EventCount;
 use crate::atomic::Ordering::{Relaxed, SeqCst};
 use crate::atomic::{AtomicU32, AtomicU64};
 use crate::error::Error;
+use crate::mutant::mutant;
 use crate::segment::catalog::{Entry, Kind};
 use crate::segment::layout::{Geometry, Raw};
 use crate::segment::lifetime::Shared;
@@ -34,6 +35,9 @@ use crate::segment::{Object, Segment, handle};
 /// A handle: clone it, send it to another process as an argument or in a message. It has no owners:
 /// a process that is killed after it has acquired leaves the count lower. To bound how many do
 /// something at once, take a [`BoundedSemaphore`], whose permits come back.
+///
+/// Python's `multiprocessing.Semaphore`, which may rise beyond what it began with, too. That ends at
+/// `SEM_VALUE_MAX`; this one counts to the end of `u64`, and stays there.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -85,6 +89,10 @@ impl Semaphore {
         self.object.raw(0)
     }
 
+    pub(crate) fn waiters(&self) -> &EventCount {
+        &self.raw().waiters
+    }
+
     /// Lowers the count if it is not 0; false if it is. Never blocks.
     pub fn try_acquire(&self) -> bool {
         // DEATH: lowered for nobody; without owners that cannot be told.
@@ -105,9 +113,9 @@ impl Semaphore {
         self.raw().waiters.wait_for(deadline, || self.try_acquire().then_some(())).is_some()
     }
 
-    /// Raises the count by `permits`, beyond what it began with if need be. Never blocks.
+    /// Raises the count by `permits`, beyond what it began with if need be, to the end of `u64` at
+    /// most. Never blocks.
     pub fn release(&self, permits: u64) {
-        // It saturates: nobody counts that far.
         let raised = |count: u64| Some(count.saturating_add(permits));
         let _ = self.raw().permits.fetch_update(SeqCst, SeqCst, raised);
         self.raw().waiters.notify(u32::try_from(permits).unwrap_or(u32::MAX));
@@ -134,6 +142,11 @@ impl Shared for Semaphore {
 /// Permits, of which each is one process's at a time, and comes back when that dies.
 ///
 /// A handle: clone it, send it to another process as an argument or in a message.
+///
+/// Python's `multiprocessing.BoundedSemaphore`, from which a killed process takes its permits for
+/// ever. There any process may release as long as a permit is out, and a `ValueError` follows on one
+/// too many; here a permit is given back by its guard, or by the process that
+/// [kept](Permit::keep) it, and whoever has kept none gets [`OverRelease`].
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -169,7 +182,7 @@ const PERMITS_MAX: u64 = 1 << 20;
 /// Set in a permit that its process keeps without a guard.
 const KEPT: u32 = 1 << 16;
 
-/// A process gave back a permit that it does not have.
+/// A process gave back a permit that it does not have. Nothing is changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this process has kept no permit of the semaphore that it could give back")]
 pub struct OverRelease;
@@ -197,6 +210,10 @@ impl BoundedSemaphore {
 
     fn raw(&self) -> &RawBounded {
         self.object.raw(0)
+    }
+
+    pub(crate) fn waiters(&self) -> &EventCount {
+        &self.raw().waiters
     }
 
     fn owner(&self, permit: u64) -> &AtomicU32 {
@@ -311,7 +328,7 @@ pub(crate) fn recover(segment: &Segment, entry: &Entry, dead: Slot) {
     for permit in 0..entry.count {
         let owner: &AtomicU32 = segment.raw(entry.offset + OWNERS + permit * 4);
         let held = owner.load(SeqCst);
-        if held & !KEPT == u32::from(dead.tag()) {
+        if held & !KEPT == u32::from(dead.tag()) && !mutant!(PermitsKept) {
             // DEATH: done again; it can only be freed once.
             let _ = owner.compare_exchange(held, 0, SeqCst, Relaxed);
         }

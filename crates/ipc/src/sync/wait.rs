@@ -22,9 +22,9 @@
 //!
 //! # Orderings
 //!
-//! - `eventcount`: the announcement precedes a `SeqCst` fence, which precedes the second look; the
-//!   change, or a repair, precedes a `SeqCst` fence, which precedes the look for sleepers. One of the
-//!   two sees the other.
+//! - `eventcount`: the announcement (RMW, `SeqCst`) precedes a `SeqCst` fence, which precedes the
+//!   second look; the change (`SeqCst`, or before a `SeqCst` fence) precedes the look for sleepers
+//!   (`SeqCst`); and so does a repair. All four are in one order, so one of the two sees the other.
 //!
 //! # If a process dies
 //!
@@ -39,6 +39,7 @@ use multiproc_sys::host;
 use crate::atomic::Ordering::{Relaxed, SeqCst};
 use crate::atomic::futex::{self, Waited};
 use crate::atomic::{AtomicU32, AtomicU64, fence};
+use crate::mutant::mutant;
 use crate::segment::layout::Raw;
 
 /// How often a waiter looks again before it sleeps. Once in a model, where it is no use.
@@ -48,7 +49,7 @@ const PATIENCE: (Duration, Duration) = (Duration::from_millis(5), Duration::from
 
 /// A place where threads of any process sleep until something changed.
 #[repr(transparent)]
-pub(crate) struct EventCount(AtomicU64);
+pub struct EventCount(AtomicU64);
 
 // SAFETY: an atomic.
 unsafe impl Raw for EventCount {}
@@ -57,6 +58,12 @@ unsafe impl Raw for EventCount {}
 #[derive(Clone, Copy)]
 #[must_use]
 struct Ticket(u64);
+
+impl Ticket {
+    fn sequence(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
 
 const WAITERS: u64 = 0xffff;
 const EPOCH: u64 = 0xffff << 16;
@@ -96,19 +103,22 @@ impl EventCount {
     }
 
     fn sleep(&self, ticket: Ticket, deadline: Option<Deadline>) -> Waited {
-        futex::wait(self.futex(), (ticket.0 >> 32) as u32, deadline)
+        futex::wait(self.futex(), ticket.sequence(), deadline)
     }
 
-    /// Wakes up to `count` sleepers after a change that the caller has made.
-    pub(crate) fn notify(&self, count: u32) {
-        // ORDERING(eventcount): the change before this fence, the look for sleepers after it.
+    /// Whether anybody may be asleep.
+    pub(crate) fn has_waiters(&self) -> bool {
+        // Of the operations that are `SeqCst`, a model takes only fences at their word.
+        #[cfg(loom)]
         fence(SeqCst);
-        self.notify_too(count);
+        self.0.load(SeqCst) & WAITERS != 0
     }
 
-    /// As [`notify`](EventCount::notify), right behind another one for the same change.
-    pub(crate) fn notify_too(&self, count: u32) {
-        if self.0.load(Relaxed) & WAITERS != 0 {
+    /// Wakes up to `count` sleepers after a change that the caller has made by a `SeqCst` operation,
+    /// or before a `SeqCst` fence.
+    pub(crate) fn notify(&self, count: u32) {
+        // ORDERING(eventcount): SeqCst, after the change.
+        if self.has_waiters() {
             // DEATH: nobody is woken; recovery does it.
             self.0.fetch_add(ONE_SEQUENCE, SeqCst);
             futex::wake(self.futex(), count);
@@ -126,7 +136,7 @@ impl EventCount {
         // ORDERING(eventcount): the repairs before this fence, the look for sleepers after it.
         fence(SeqCst);
         let mut word = self.0.load(Relaxed);
-        while word & WAITERS != 0 {
+        while word & WAITERS != 0 && !mutant!(SleepersKept) {
             let epoch = word.wrapping_add(ONE_EPOCH) & EPOCH;
             let sequence = word.wrapping_add(ONE_SEQUENCE) & !(EPOCH | WAITERS);
             match self.0.compare_exchange_weak(word, sequence | epoch, SeqCst, Relaxed) {
@@ -175,7 +185,7 @@ impl EventCount {
         mut attempt: impl FnMut() -> Option<R>,
         mut stuck: impl FnMut(),
     ) -> Option<R> {
-        let mut patience = PATIENCE.0;
+        let mut patience = first_patience();
         loop {
             let slice = Deadline::after(patience).or_earlier(deadline);
             let done = self.wait_for(Some(slice), &mut attempt);
@@ -188,13 +198,50 @@ impl EventCount {
     }
 
     /// Announces this thread, lets `release` make it possible that somebody notifies, and sleeps;
-    /// false at the deadline.
-    pub(crate) fn wait_once(&self, deadline: Option<Deadline>, release: impl FnOnce()) -> bool {
+    /// what `release` gave, and false at the deadline.
+    pub(crate) fn wait_once<R>(
+        &self,
+        deadline: Option<Deadline>,
+        release: impl FnOnce() -> R,
+    ) -> (R, bool) {
         let ticket = self.announce();
-        release();
+        let released = release();
         let waited = self.sleep(ticket, deadline);
         self.sign_off(ticket);
-        waited != Waited::TimedOut
+        (released, waited != Waited::TimedOut)
+    }
+}
+
+/// As [`EventCount::wait_for`], for what may be told by any of `counts`. Whoever of them is woken
+/// passes the wake on in the end: it may have come for what this thread does not take.
+pub(crate) fn wait_any<R>(
+    counts: &[&EventCount],
+    deadline: Option<Deadline>,
+    mut attempt: impl FnMut() -> Option<R>,
+) -> Option<R> {
+    if let Some(done) = spin(&mut attempt) {
+        return Some(done);
+    }
+    loop {
+        let tickets: Vec<Ticket> = counts.iter().map(|count| count.announce()).collect();
+        let mut done = attempt();
+        let mut late = false;
+        if done.is_none() {
+            let asleep = counts.iter().zip(&tickets);
+            let words: Vec<_> =
+                asleep.map(|(count, ticket)| (count.futex(), ticket.sequence())).collect();
+            let waited = futex::wait_any(&words, deadline);
+            late = waited == Waited::TimedOut || deadline.is_some_and(|it| it.passed());
+            done = attempt();
+        }
+        for (count, ticket) in counts.iter().zip(tickets) {
+            count.sign_off(ticket);
+        }
+        if done.is_some() || late {
+            // DEATH: a wake that this thread swallowed is made up for by recovery.
+            counts.iter().for_each(|count| count.notify(1));
+            return done;
+        }
     }
 }
 
@@ -211,6 +258,15 @@ pub(crate) fn spin<R>(mut attempt: impl FnMut() -> Option<R>) -> Option<R> {
         std::hint::spin_loop();
     }
     None
+}
+
+/// How long a thread that is stuck behind an owner sleeps before it suspects anybody.
+fn first_patience() -> Duration {
+    #[cfg(feature = "testing")]
+    if crate::testing::is_trusting() {
+        return Duration::from_secs(3600);
+    }
+    PATIENCE.0
 }
 
 /// Sleeps of growing length for a thread that waits for one owner, who may be dead.
@@ -232,7 +288,7 @@ pub(crate) enum Slept {
 
 impl Patience {
     pub(crate) fn until(deadline: Option<Deadline>) -> Patience {
-        Patience { next: PATIENCE.0, deadline }
+        Patience { next: first_patience(), deadline }
     }
 
     /// Sleeps while `word` holds `value`, for a while.

@@ -2,11 +2,14 @@
 //!
 //! Written against the words in memory, not with the functions that maintain them.
 
-use super::word;
-use crate::atomic::AtomicU64;
+use super::{EVENT_WAITERS, event_counts, live, locks, word};
 use crate::atomic::Ordering::SeqCst;
+use crate::atomic::{AtomicU32, AtomicU64};
+use crate::map::{Bucket, RawTable, State as BucketState, hash_of, home};
 use crate::queue::block::{NEUTRAL, Role};
 use crate::queue::cell::{Cell, State};
+use crate::queue::control::Control;
+use crate::queue::inline::{self, InlineRing};
 use crate::queue::raw::RawRing;
 use crate::segment::Segment;
 use crate::segment::catalog::{Entry, Kind, ObjectId, Phase};
@@ -20,14 +23,23 @@ pub fn audit(segment: &Segment, living: &[u32]) -> Vec<String> {
     audit.participants();
     audit.catalog();
     audit.shares();
-    for (id, entry) in audit.live() {
-        match entry.kind {
-            Some(Kind::Queue) => audit.queue(id, &entry),
-            Some(Kind::Mutex) => audit.lock("a mutex", segment.raw(entry.offset)),
-            Some(Kind::Value) => audit.lock("a value", segment.raw(entry.offset + 8)),
-            Some(Kind::Counter | Kind::Tally) => audit.sum(id, &entry),
+    audit.roots();
+    for (id, entry, kind) in live(segment) {
+        match kind {
+            Kind::Queue => audit.queue(id, &entry),
+            Kind::InlineQueue => audit.inline_queue(id, &entry),
+            Kind::BoundedSemaphore => audit.permits(id, &entry),
+            Kind::Map => audit.map(id, &entry),
+            Kind::Counter | Kind::Tally => audit.sum(id, &entry),
+            Kind::ReentrantMutex => audit.reentrant(id, &entry),
             _ => {}
         }
+    }
+    for (id, kind, offset) in locks(segment) {
+        audit.lock(&format!("{} {}", kind.name(), id.index), segment.raw(offset));
+    }
+    for (kind, count) in event_counts(segment) {
+        audit.sleepers(kind.name(), &[count & EVENT_WAITERS]);
     }
     audit.lock("the catalog", &segment.header().catalog_lock);
     audit.violations
@@ -65,18 +77,6 @@ impl Audit<'_> {
 
     fn all_slots(&self) -> impl Iterator<Item = Slot> + use<> {
         (0..self.segment.geometry().participants as u16).map(Slot::new)
-    }
-
-    fn live(&self) -> Vec<(ObjectId, Entry)> {
-        let segment = self.segment;
-        let live = segment.entries().filter_map(|index| {
-            let raw = segment.entry(index);
-            let (generation, phase) = raw.state();
-            let entry = raw.read();
-            let usable = phase == Phase::Live && segment.is_inside(&entry);
-            usable.then_some((ObjectId { index, generation }, entry))
-        });
-        live.collect()
     }
 
     fn participants(&mut self) {
@@ -135,43 +135,86 @@ impl Audit<'_> {
         self.reach();
     }
 
-    /// Every live object is attached, carried, or a part of one that is; and what is carried lives.
+    /// Every live object is attached, published, carried, named by a root, or a part of one that is;
+    /// and what is carried or named lives.
     fn reach(&mut self) {
-        let live = self.live();
         let segment = self.segment;
+        let live: Vec<_> = live(segment).collect();
         let attached = |id: &ObjectId| {
             segment.slots().any(|slot| segment.is_marked(slot, Mark::Attached, id.index))
         };
         let mut reached: Vec<ObjectId> =
-            live.iter().map(|(id, _)| *id).filter(|id| attached(id)).collect();
+            live.iter().map(|(id, ..)| *id).filter(|id| attached(id)).collect();
+        reached.extend(live.iter().filter(|(_, it, _)| self.published(it)).map(|(id, ..)| *id));
         let mut next = 0;
         while let Some(id) = reached.get(next).copied() {
             next += 1;
             for named in self.references(id, &live) {
-                if !live.iter().any(|(id, _)| *id == named) {
-                    self.found(format!("queue {} names {named:?}, which is gone", id.index));
+                if !live.iter().any(|(id, ..)| *id == named) {
+                    self.found(format!("entry {} names {named:?}, which is gone", id.index));
                 } else if !reached.contains(&named) {
                     reached.push(named);
                 }
             }
         }
-        for (id, entry) in live {
+        for (id, _, kind) in live {
             if !reached.contains(&id) {
-                self.found(format!("nobody reaches {:?} {}", entry.kind, id.index));
+                self.found(format!("nobody reaches {kind:?} {}", id.index));
             }
         }
     }
 
-    /// What the queue `id` names: its blocks, and what messages carry.
-    fn references(&self, id: ObjectId, live: &[(ObjectId, Entry)]) -> Vec<ObjectId> {
+    /// Whether an entry is that of a root that can be found.
+    fn published(&self, entry: &Entry) -> bool {
+        entry.kind == Some(Kind::Root) && word(self.segment, entry.offset) != 0
+    }
+
+    /// Nobody living is in the middle of publishing, so every root is published; and names differ.
+    fn roots(&mut self) {
+        let roots = live(self.segment).filter(|(_, _, kind)| *kind == Kind::Root);
+        let mut names = Vec::new();
+        for (id, entry, _) in roots.collect::<Vec<_>>() {
+            if word(self.segment, entry.offset) != 1 {
+                self.found(format!("root {} is not published, and somebody keeps it", id.index));
+            }
+            let words = &self.segment.entry(id.index).name;
+            let name = words.each_ref().map(|word| word.load(SeqCst));
+            if names.contains(&name) {
+                self.found(format!("root {} has the name of another", id.index));
+            }
+            names.push(name);
+        }
+    }
+
+    /// What the object `id` names: a queue its blocks, and what messages carry; an end its queue;
+    /// a root what it is for; a map what its values name.
+    fn references(&self, id: ObjectId, live: &[(ObjectId, Entry, Kind)]) -> Vec<ObjectId> {
         let segment = self.segment;
-        let Some((_, entry)) = live.iter().find(|(one, _)| *one == id) else { return Vec::new() };
-        let ring = match entry.kind {
-            Some(Kind::Queue) => RawRing::new(segment, id, entry),
+        let object = live.iter().find(|(one, ..)| *one == id);
+        let ring = match object {
+            // An end of a channel begins with the name of its queue.
+            Some((_, entry, Kind::End)) => {
+                return ObjectId::unpack(word(segment, entry.offset)).into_iter().collect();
+            }
+            Some((_, entry, Kind::Root)) => {
+                let name = |place| word(segment, entry.offset + 16 + 8 * place);
+                return (0..entry.count.min(64))
+                    .filter_map(|it| ObjectId::unpack(name(it)))
+                    .collect();
+            }
+            Some((_, entry, Kind::Map)) => {
+                let Some(table) = RawTable::new(segment, entry) else { return Vec::new() };
+                let values = entries(&table).into_iter().filter_map(|(place, _)| {
+                    let cell = table.cell(place);
+                    cell.value(cell.version().load(SeqCst))
+                });
+                return values.flat_map(|value| value.names).filter_map(ObjectId::unpack).collect();
+            }
+            Some((_, entry, Kind::Queue)) => RawRing::new(segment, entry),
             _ => None,
         };
         let Some(ring) = ring else { return Vec::new() };
-        let chunks = ring.words().chunks.iter();
+        let chunks = ring.store().chunks.iter();
         let mut named: Vec<ObjectId> =
             chunks.filter_map(|chunk| ObjectId::unpack(chunk.load(SeqCst))).collect();
         for (number, block) in ring.each_block() {
@@ -195,16 +238,16 @@ impl Audit<'_> {
         named
     }
 
-    /// Only who lives has a share, and only in a counter that lives.
+    /// Only who lives has a share, and only in an object of a kind that has shares.
     fn shares(&mut self) {
-        let live = self.live();
+        let sharing: Vec<u32> = live(self.segment)
+            .filter(|(_, _, kind)| matches!(kind, Kind::Counter | Kind::RwLock))
+            .map(|(id, ..)| id.index)
+            .collect();
         for slot in self.all_slots() {
             for index in 0..self.segment.geometry().objects {
                 let share = word(self.segment, self.segment.geometry().share(slot.index(), index));
-                let counter = live
-                    .iter()
-                    .any(|(id, entry)| id.index == index && entry.kind == Some(Kind::Counter));
-                if share != 0 && !(counter && self.lives(slot)) {
+                if share != 0 && !(sharing.contains(&index) && self.lives(slot)) {
                     let slot = slot.index();
                     self.found(format!("slot {slot} has a share of {share} in entry {index}"));
                 }
@@ -220,6 +263,55 @@ impl Audit<'_> {
         }
     }
 
+    /// Every bucket is free, or holds an entry that is found where it is looked for, and once.
+    fn map(&mut self, id: ObjectId, entry: &Entry) {
+        let Some(table) = RawTable::new(self.segment, entry) else {
+            return self.found(format!("map {} is none: {entry:?}", id.index));
+        };
+        let map = id.index;
+        let capacity = table.shape().capacity;
+        let mut keys = Vec::new();
+        for (place, bucket) in entries(&table) {
+            let cell = table.cell(place);
+            let (key, value) = (cell.key(), cell.value(cell.version().load(SeqCst)));
+            let (Some(key), Some(_)) = (key, value) else {
+                self.found(format!("map {map}: the cell of bucket {place} is none"));
+                continue;
+            };
+            if hash_of(&key) != bucket.hash {
+                self.found(format!("map {map}: bucket {place} has the hash of another key"));
+            }
+            let home = home(bucket.hash, capacity);
+            let distance = (place + capacity - home) % capacity;
+            let reach = table.reaches()[home as usize].load(SeqCst);
+            if reach <= distance {
+                self.found(format!("map {map}: bucket {place} is beyond the reach of its home"));
+            }
+            if keys.contains(&key) {
+                self.found(format!("map {map}: a key is there twice: {key:?}"));
+            }
+            keys.push(key);
+        }
+        for word in table.buckets().iter().map(|word| word.load(SeqCst)) {
+            let bucket = Bucket::unpack(word);
+            if bucket.pack() != word || matches!(bucket.state, BucketState::Claimed(_)) {
+                self.found(format!("map {map}: a bucket is left as {word:x}"));
+            }
+        }
+        for lock in table.locks() {
+            self.lock("a lock of a map", lock);
+        }
+    }
+
+    /// A lock that nobody has is no thread's.
+    fn reentrant(&mut self, id: ObjectId, entry: &Entry) {
+        let lock: &RawMutex = self.segment.raw(entry.offset);
+        let thread = self.segment.raw::<AtomicU32>(entry.offset + 4).load(SeqCst);
+        if lock.state().0.is_none() && thread != 0 {
+            self.found(format!("reentrant mutex {} is free, and thread {thread}'s", id.index));
+        }
+    }
+
     fn lock(&mut self, what: &str, lock: &RawMutex) {
         if let (Some(owner), _) = lock.state()
             && !self.lives(owner)
@@ -228,19 +320,52 @@ impl Audit<'_> {
         }
     }
 
+    /// Every permit is free, or somebody's who lives.
+    fn permits(&mut self, id: ObjectId, entry: &Entry) {
+        for permit in 0..entry.count {
+            let owner: &AtomicU32 = self.segment.raw(entry.offset + 64 + 4 * permit);
+            if let Some(owner) = Slot::from_tag(owner.load(SeqCst) as u16)
+                && !self.lives(owner)
+            {
+                let (semaphore, slot) = (id.index, owner.index());
+                self.found(format!("semaphore {semaphore}: {permit} is dead slot {slot}'s"));
+            }
+        }
+    }
+
+    /// Who is in the middle of nothing does not sleep.
+    fn sleepers(&mut self, what: &str, announced: &[u64]) {
+        if announced.iter().any(|count| *count != 0) {
+            self.found(format!("{what}: {announced:?} sleepers are announced, nobody sleeps"));
+        }
+    }
+
     fn queue(&mut self, id: ObjectId, entry: &Entry) {
-        let Some(ring) = RawRing::new(self.segment, id, entry) else {
+        let Some(ring) = RawRing::new(self.segment, entry) else {
             return self.found(format!("queue {} is none: {entry:?}", id.index));
         };
         let queue = id.index;
         let cells: Vec<Cell> = ring.cells().map(|cell| Cell::unpack(cell.load(SeqCst))).collect();
         let named = self.cells(queue, &ring, &cells);
         self.blocks(queue, &ring, &named);
-        self.positions(queue, &ring, &cells);
-        let waiters = [ring.not_empty().waiters(), ring.not_full().waiters()];
-        if waiters != [0, 0] {
-            self.found(format!("queue {queue}: {waiters:?} sleepers are announced, nobody sleeps"));
+        let cells: Vec<(u64, bool)> =
+            cells.iter().map(|cell| (cell.lap.into(), cell.state == State::Free)).collect();
+        self.positions(queue, ring.control(), &cells);
+    }
+
+    fn inline_queue(&mut self, id: ObjectId, entry: &Entry) {
+        let Some(ring) = InlineRing::new(self.segment, entry) else {
+            return self.found(format!("queue {} is none: {entry:?}", id.index));
+        };
+        let queue = id.index;
+        let cells: Vec<inline::Cell> = ring.cells().collect();
+        // Whoever writes is named in the cell; nobody living is in the middle of it.
+        for cell in cells.iter().filter(|cell| cell.state == inline::State::Write) {
+            self.found(format!("queue {queue}: {cell:?} is being written by nobody living"));
         }
+        let cells: Vec<(u64, bool)> =
+            cells.iter().map(|cell| (cell.lap, cell.state == inline::State::Free)).collect();
+        self.positions(queue, ring.control(), &cells);
     }
 
     /// The cells by themselves; returns the cell that names each block.
@@ -285,17 +410,17 @@ impl Audit<'_> {
             }
             retries |= own.role == Role::Retry;
         }
-        if retries && ring.words().retries.load(SeqCst) & 1 == 0 {
+        if retries && ring.store().retries.load(SeqCst) & 1 == 0 {
             self.found(format!("queue {queue}: a block is to be received again, no flag says so"));
         }
     }
 
-    /// The positions that the cells stand for follow each other: messages, then free ones.
-    fn positions(&mut self, queue: u32, ring: &RawRing<'_>, cells: &[Cell]) {
-        let capacity = u64::from(ring.capacity());
-        let position = |(index, cell): (usize, &Cell)| {
-            (u64::from(cell.lap) * capacity + index as u64, cell.state == State::Free)
-        };
+    /// The positions that the cells stand for, by their laps and whether they are free, follow each
+    /// other: messages, then free ones. Nobody sleeps.
+    fn positions(&mut self, queue: u32, control: &Control, cells: &[(u64, bool)]) {
+        let capacity = cells.len() as u64;
+        let position =
+            |(index, (lap, free)): (usize, &(u64, bool))| (lap * capacity + index as u64, *free);
         let positions: Vec<(u64, bool)> = cells.iter().enumerate().map(position).collect();
         let free = positions.iter().filter(|(_, free)| *free).map(|(position, _)| *position);
         let full = positions.iter().filter(|(_, free)| !*free).map(|(position, _)| *position);
@@ -305,15 +430,24 @@ impl Audit<'_> {
         {
             self.found(format!("queue {queue}: positions with gaps: {positions:?}"));
         }
-        let of = |cursor: crate::queue::cell::Cursor| {
+        let of = |cursor: crate::queue::cursor::Cursor| {
             cursor.lap() * capacity + u64::from(cursor.index())
         };
-        let (head, tail) = (of(ring.head()), of(ring.tail()));
+        let cells = capacity as u32;
+        let (head, tail) = (of(control.head_of(cells)), of(control.tail_of(cells)));
         let front = full.min().unwrap_or(end);
         if tail > end || head > front {
             self.found(format!(
                 "queue {queue}: hints {head}, {tail} are beyond the front {front} or end {end}"
             ));
         }
+        self.sleepers("queue", &control.sleepers());
     }
+}
+
+/// The buckets of a map that hold entries.
+fn entries(table: &RawTable<'_>) -> Vec<(u32, Bucket)> {
+    let words = (0..).zip(table.buckets());
+    let buckets = words.map(|(place, word)| (place, Bucket::unpack(word.load(SeqCst))));
+    buckets.filter(|(_, bucket)| bucket.state == BucketState::Live).collect()
 }

@@ -1,23 +1,27 @@
 //! What the stepping harness needs to look at a segment, copy it, and recover in the copy.
 //!
-//! Not for programs. Nothing in here is used by the rest of the crate, and nothing in the rest of
-//! the crate behaves differently because it is there.
+//! Not for programs. Nothing in the rest of the crate behaves differently because this is there,
+//! unless it is asked to.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::atomic::AtomicU64;
 use crate::atomic::Ordering::{Relaxed, SeqCst};
+use crate::atomic::{AtomicU32, AtomicU64};
 use crate::codec::{self, Route};
 use crate::error::Error;
+use crate::map::{Bucket, RawTable, State as BucketState};
 use crate::queue::block::{Own, Role};
 use crate::queue::cell::{Cell, State};
+use crate::queue::control::Control;
+use crate::queue::inline::{self, InlineRing};
 use crate::queue::raw::RawRing;
 use crate::segment::Segment;
-use crate::segment::catalog::{Kind, ObjectId, Phase::Live};
+use crate::segment::catalog::{Entry, Kind, ObjectId, Phase::Live};
 use crate::segment::layout::Geometry;
 use crate::segment::memory::Memory;
 use crate::segment::participants::{Phase, Slot};
@@ -25,6 +29,10 @@ use crate::segment::recovery;
 use crate::sync::mutex::RawMutex;
 
 mod audit;
+
+/// The deliberate errors that this build can be broken by, and the script that must find each.
+#[cfg(multiproc_mutants)]
+pub const MUTANTS: &[(&str, &str)] = crate::mutant::ALL;
 
 pub use audit::{audit, leftovers};
 
@@ -164,6 +172,19 @@ pub fn hasten(segment: &Segment) {
     }
 }
 
+static TRUSTING: AtomicBool = AtomicBool::new(false);
+
+/// Has this process suspect nobody from now on: it sleeps until it is woken, also behind an owner of
+/// a lock, and so shows whether it is.
+pub fn trust() {
+    TRUSTING.store(true, Relaxed);
+}
+
+/// Whether this process suspects nobody.
+pub(crate) fn is_trusting() -> bool {
+    TRUSTING.load(Relaxed)
+}
+
 /// Who holds the catalog.
 pub fn catalog_owner(segment: &Segment) -> Option<u32> {
     segment.header().catalog_lock.state().0.map(Slot::index)
@@ -177,9 +198,29 @@ pub fn hold_catalog(segment: &Segment) -> Result<impl Sized + '_, Error> {
     segment.catalog()
 }
 
-/// How many threads are announced as sleepers on queues.
+/// How many threads are announced as sleepers, and how many locks say that somebody waits.
 pub fn sleepers(segment: &Segment) -> u64 {
-    rings(segment).map(|ring| ring.not_empty().waiters() + ring.not_full().waiters()).sum()
+    let controls = live(segment).filter_map(|(_, entry, _)| Control::of(segment, &entry));
+    let queues = controls.flat_map(Control::sleepers);
+    let counts = event_counts(segment).map(|(_, count)| count & EVENT_WAITERS);
+    let waiting =
+        |(_, _, offset)| segment.raw::<AtomicU32>(offset).load(SeqCst) & LOCK_WAITING != 0;
+    let locks = locks(segment).filter(|lock| waiting(*lock)).count() as u64;
+    queues.sum::<u64>() + counts.sum::<u64>() + locks
+}
+
+/// Claims a cell of each inline queue in the name of this process, as sending begins.
+pub fn claim_cells(segment: &Segment) {
+    inline_rings(segment).for_each(|ring| assert!(ring.claim().is_some(), "a free cell"));
+}
+
+/// Whether somebody has claimed a cell of an inline queue, and not yet written its message.
+pub fn is_cell_claimed(segment: &Segment) -> bool {
+    inline_rings(segment).any(|ring| ring.cells().any(|cell| cell.state == inline::State::Write))
+}
+
+fn inline_rings(segment: &Segment) -> impl Iterator<Item = InlineRing<'_>> {
+    live(segment).filter_map(|(_, entry, _)| InlineRing::new(segment, &entry))
 }
 
 /// How many blocks of queues somebody holds: neither free, nor in a ring, nor to be received again.
@@ -195,13 +236,60 @@ pub fn held_blocks(segment: &Segment) -> usize {
 }
 
 fn rings(segment: &Segment) -> impl Iterator<Item = RawRing<'_>> {
+    let queues = live(segment).filter(|(_, _, kind)| *kind == Kind::Queue);
+    queues.filter_map(|(_, entry, _)| RawRing::new(segment, &entry))
+}
+
+/// The live objects that lie where objects may.
+fn live(segment: &Segment) -> impl Iterator<Item = (ObjectId, Entry, Kind)> {
     segment.entries().filter_map(|index| {
         let raw = segment.entry(index);
         let (generation, phase) = raw.state();
         let entry = raw.read();
-        let is_queue = phase == Live && entry.kind == Some(Kind::Queue);
-        is_queue.then(|| RawRing::new(segment, ObjectId { index, generation }, &entry))?
+        let usable = phase == Live && segment.is_inside(&entry);
+        Some((ObjectId { index, generation }, entry, entry.kind.filter(|_| usable)?))
     })
+}
+
+/// In an event count: how many are announced.
+const EVENT_WAITERS: u64 = 0xffff;
+/// In a lock: somebody may be asleep.
+const LOCK_WAITING: u32 = 1 << 31;
+
+/// Where an object of a kind has its event counts. Those of queues are not listed.
+const fn event_counts_of(kind: Kind) -> &'static [u64] {
+    match kind {
+        Kind::RwLock => &[0, 8],
+        Kind::Condvar | Kind::BoundedSemaphore => &[0],
+        Kind::Semaphore | Kind::Event | Kind::Barrier => &[8],
+        _ => &[],
+    }
+}
+
+/// Where an object of a kind has its lock.
+fn lock_of(kind: Kind, entry: &Entry) -> Option<u64> {
+    match kind {
+        Kind::Mutex | Kind::ReentrantMutex => Some(0),
+        Kind::OnceCell => Some(4),
+        // One of a single word has no lock.
+        Kind::Value => (entry.count == 2).then_some(8),
+        Kind::RwLock => Some(16),
+        _ => None,
+    }
+}
+
+/// The event counts of all objects but queues, as they stand.
+fn event_counts(segment: &Segment) -> impl Iterator<Item = (Kind, u64)> {
+    live(segment).flat_map(move |(_, entry, kind)| {
+        let offsets = event_counts_of(kind).iter();
+        offsets.map(move |offset| (kind, word(segment, entry.offset + offset)))
+    })
+}
+
+/// The locks of all objects, and where their words stand.
+fn locks(segment: &Segment) -> impl Iterator<Item = (ObjectId, Kind, u64)> {
+    live(segment)
+        .filter_map(|(id, entry, kind)| Some((id, kind, entry.offset + lock_of(kind, &entry)?)))
 }
 
 /// Leaves the segment in the name of the participant in `slot`.
@@ -210,20 +298,31 @@ pub fn leave_as(segment: &Segment, slot: u32) {
     recovery::leave(&participant, participant.inner.generation);
 }
 
-/// The participants that hold a lock: of a mutex, of a value, or the catalog's.
+fn tables(segment: &Segment) -> impl Iterator<Item = RawTable<'_>> {
+    live(segment).filter_map(|(_, entry, _)| RawTable::new(segment, &entry))
+}
+
+/// Claims a free bucket of each map in the name of this process, as adding an entry begins.
+pub fn claim_buckets(segment: &Segment) {
+    for table in tables(segment) {
+        let claimed = Bucket { hash: 0, state: BucketState::Claimed(segment.slot()) }.pack();
+        let claim = |word: &&AtomicU64| word.compare_exchange(0, claimed, SeqCst, Relaxed).is_ok();
+        table.buckets().iter().find(claim).expect("a free bucket");
+    }
+}
+
+/// The participants that hold a lock: an object's or the catalog's, alone or as one of its readers.
 pub fn lock_holders(segment: &Segment) -> Vec<u32> {
-    let locks = segment.entries().filter_map(|index| {
-        let raw = segment.entry(index);
-        let entry = raw.read();
-        let live = raw.state().1 == Live && segment.is_inside(&entry);
-        match entry.kind {
-            Some(Kind::Mutex) if live => Some(segment.raw::<RawMutex>(entry.offset)),
-            Some(Kind::Value) if live => Some(segment.raw::<RawMutex>(entry.offset + 8)),
-            _ => None,
-        }
-    });
-    let locks = locks.chain([&segment.header().catalog_lock]);
-    locks.filter_map(|lock| lock.state().0.map(Slot::index)).collect()
+    let owner = |(_, _, offset)| segment.raw::<RawMutex>(offset).state().0.map(Slot::index);
+    let owners = locks(segment).filter_map(owner).chain(catalog_owner(segment));
+    let readers =
+        live(segment).filter(|(_, _, kind)| *kind == Kind::RwLock).flat_map(|(id, ..)| {
+            let share = move |slot: u32| word(segment, segment.geometry().share(slot, id.index));
+            segment.slots().map(Slot::index).filter(move |slot| share(*slot) != 0)
+        });
+    let maps = tables(segment).flat_map(|table| table.locks());
+    let writers = maps.filter_map(|lock| lock.state().0.map(Slot::index)).collect::<Vec<_>>();
+    owners.chain(readers).chain(writers).collect()
 }
 
 /// The slots that somebody has claimed.
@@ -237,7 +336,7 @@ pub fn taken_slots(segment: &Segment) -> Vec<u32> {
 /// # Errors
 /// When they are those of another segment.
 pub fn name<H: Serialize>(segment: &Segment, handles: &H) -> Result<Vec<u8>, Error> {
-    Ok(codec::encode(Route::Message(segment), handles)?.bytes)
+    Ok(codec::encode(Route::Message(segment, None), handles)?.bytes)
 }
 
 /// Reaches what was named.
@@ -245,7 +344,7 @@ pub fn name<H: Serialize>(segment: &Segment, handles: &H) -> Result<Vec<u8>, Err
 /// # Errors
 /// [`Error::Codec`] when it is gone.
 pub fn reach<H: DeserializeOwned>(segment: &Segment, name: &[u8]) -> Result<H, Error> {
-    codec::decode(Route::Message(segment), name)
+    codec::decode(Route::Message(segment, None), name)
 }
 
 /// The word at `offset` of the segment.

@@ -17,7 +17,8 @@ use crate::segment::{Object, Segment, handle};
 /// add at the same time.
 ///
 /// A handle: clone it, send it to another process as an argument or in a message. What a process
-/// added before it was killed stays counted, exactly once. The number is an `i64` that wraps.
+/// added before it was killed stays counted, exactly once. The number is an `i64` that wraps, as
+/// Python's `Value('q')` does, which is what one counts with there, with its lock around it.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -30,6 +30,7 @@
 
 use crate::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::atomic::{AtomicU64, fence};
+use crate::mutant::mutant;
 use crate::segment::participants::Slot;
 
 const TAG: u64 = 0xffff;
@@ -101,7 +102,8 @@ impl Fold<'_> {
         for ((to, from), share) in to.iter().zip(from).zip(share) {
             to.store(from.load(Relaxed).wrapping_add(*share), Relaxed);
         }
-        let committed = (selector ^ WHICH).wrapping_add(SEQUENCE) | u64::from(dead.tag());
+        let noted = if mutant!(FoldUnnoted) { 0 } else { u64::from(dead.tag()) };
+        let committed = (selector ^ WHICH).wrapping_add(SEQUENCE) | noted;
         // ORDERING(fold): Release, after the base.
         // DEATH: the share counts once: before in its place, after in the base.
         self.selector.store(committed, Release);

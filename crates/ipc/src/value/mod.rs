@@ -14,4 +14,4 @@ pub use whole::Value;
 
 pub(crate) use counter::total as counter_total;
 pub(crate) use counter::{forget_share, recover as recover_counter};
-pub(crate) use whole::recover as recover_value;
+pub(crate) use whole::{recover as recover_value, start as start_of_value};

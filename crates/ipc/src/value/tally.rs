@@ -43,6 +43,7 @@ use super::fold::Fold;
 use crate::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::atomic::{AtomicU64, fence};
 use crate::error::Error;
+use crate::mutant::mutant;
 use crate::plain::Plain;
 use crate::queue::Lease;
 use crate::segment::catalog::{Entry, Kind, ObjectId};
@@ -57,10 +58,10 @@ use crate::segment::{Object, Segment, handle};
 /// struct is defined:
 ///
 /// ```
-/// use multiproc_ipc::Numbers;
+/// use multiproc_ipc::{Numbers, Plain};
 /// use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 ///
-/// #[derive(Clone, Copy, FromBytes, Immutable, IntoBytes, KnownLayout)]
+/// #[derive(Clone, Copy, FromBytes, Immutable, IntoBytes, KnownLayout, Plain)]
 /// #[repr(C)]
 /// struct Totals {
 ///     lines: u64,
@@ -313,6 +314,7 @@ impl<T: Numbers> Tally<T> {
         let _turn = self.object.local.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(named) = task.task() else { return };
         let name = Name::new(named.queue, named.block, named.sequence);
+        let name = if mutant!(TaskUnnamed) { self.lane().no_task() } else { name };
         self.lane().publish(name, numbers(contribution));
         // The queue stays until the task is named no more: another one in its place would have
         // blocks of the same names.

@@ -1,0 +1,488 @@
+//! The algorithm of a queue whose messages stand in the ring itself.
+//!
+//! # Purpose
+//!
+//! For plain data of up to 56 bytes: no block, no encoding. It is Vyukov's bounded queue with two
+//! changes: a sender is named in the cell while it writes, so that its death leaves a cell that can
+//! be passed over; and a receiver copies first and takes then, by one CAS, so that it never holds a
+//! cell.
+//!
+//! # Shared layout
+//!
+//! ```text
+//! Control                                                                  see `control`
+//! cells      capacity × 64 B: [ word | 56 B of message ]
+//! word       u64   [ lap 40 | state 8 | owner 16 ]
+//! ```
+//!
+//! # States
+//!
+//! | state | meaning | left by |
+//! |---|---|---|
+//! | `Free` | position (lap, index) is to be claimed | a sender's CAS to `Write` |
+//! | `Write` | `owner` writes its message | the owner: `Full`, the commit; or recovery: `Skip` |
+//! | `Full` | the message is to be received | a receiver's CAS to `Free` of the next lap |
+//! | `Skip` | the sender died: there is no message | as `Full`, by anybody |
+//!
+//! # Invariants
+//!
+//! - I1 A position passes from `Free` to `Write` once.
+//! - I2 What stands in a cell changes only in `Write`, by its owner. A receiver whose CAS from `Full`
+//!   succeeds has therefore copied the message of that position.
+//!
+//! # Orderings
+//!
+//! - `inline-publish`: the store of `Full` (Release) pairs with the load of the word (Acquire): what
+//!   the sender wrote is seen by who receives it.
+//! - `inline-take`: the CAS to `Free` (SeqCst) comes after the copy and pairs with the load of the word
+//!   by the next sender (Acquire), who writes after it.
+//!
+//! # If a process dies
+//!
+//! | at | then |
+//! |---|---|
+//! | in `Write` | `Skip`: the message was not sent |
+//! | from `Full` on | the message is there |
+//! | before the CAS to `Free` | the message is still there |
+//! | after it | the message was received, and goes with its receiver |
+//!
+//! # Limits
+//!
+//! A sender that is *stopped* in `Write` holds up whoever wants what was sent after it: it may still
+//! send. The queue of blocks has no such state.
+
+use std::cmp::Ordering::{Equal, Greater, Less};
+
+use super::control::Control;
+use super::cursor::{self, CELLS_MAX, Cursor};
+use super::raw::Published;
+use crate::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use crate::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use crate::mutant::mutant;
+use crate::plain::Plain;
+use crate::segment::catalog::{Entry, Kind};
+use crate::segment::layout::Raw;
+use crate::segment::participants::Slot;
+use crate::segment::{Object, Segment};
+
+/// Words of a message.
+const WORDS: usize = 7;
+/// Bytes of a message.
+pub(crate) const MESSAGE_MAX: usize = WORDS * 8;
+
+const LAP_BITS: u32 = 40;
+const LAP: u64 = (1 << LAP_BITS) - 1;
+
+/// What a queue of this kind has behind its [`Control`].
+#[repr(C, align(64))]
+struct RawInline {
+    /// Whether recovery ever made a cell `Skip`: then positions are not messages.
+    skips: AtomicU32,
+}
+
+// SAFETY: atomics only.
+unsafe impl Raw for RawInline {}
+
+const INLINE: u64 = size_of::<Control>() as u64;
+const CELLS: u64 = INLINE + size_of::<RawInline>() as u64;
+const CELL: u64 = size_of::<RawCell>() as u64;
+
+/// A place in the ring, with its message.
+#[repr(C, align(64))]
+struct RawCell {
+    word: AtomicU64,
+    message: [AtomicU64; WORDS],
+}
+
+// SAFETY: atomics only.
+unsafe impl Raw for RawCell {}
+
+/// What a cell is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum State {
+    Free = 0,
+    Write = 1,
+    Full = 2,
+    Skip = 3,
+}
+
+/// A cell's word, taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cell {
+    pub(crate) lap: u64,
+    pub(crate) state: State,
+    /// The sender's tag; 0 unless it writes.
+    pub(crate) owner: u16,
+}
+
+impl Cell {
+    pub(crate) fn unpack(word: u64) -> Cell {
+        let state = match (word >> 16) as u8 {
+            0 => State::Free,
+            1 => State::Write,
+            2 => State::Full,
+            // What no program of ours writes is no message.
+            _ => State::Skip,
+        };
+        Cell { lap: word >> 24, state, owner: word as u16 }
+    }
+
+    fn pack(self) -> u64 {
+        self.lap << 24 | (self.state as u64) << 16 | u64::from(self.owner)
+    }
+
+    /// The cell once it is free for the next lap.
+    fn passed(self) -> Cell {
+        Cell { lap: (self.lap + 1) & LAP, state: State::Free, owner: 0 }
+    }
+
+    fn in_state(self, state: State) -> Cell {
+        Cell { state, owner: 0, ..self }
+    }
+
+    fn compare(self, position: Cursor) -> (std::cmp::Ordering, u64) {
+        cursor::apart(self.lap, position.lap(), LAP)
+    }
+}
+
+/// A message as the words that it is copied by.
+pub(crate) type Words = [u64; WORDS];
+
+/// The words of a value, of which those beyond it are 0.
+pub(crate) fn to_words<T: Plain>(value: &T) -> Words {
+    const { assert!(size_of::<T>() <= MESSAGE_MAX, "an inline message has 56 bytes at most") };
+    let mut words = [0; WORDS];
+    zerocopy::IntoBytes::as_mut_bytes(&mut words)[..size_of::<T>()]
+        .copy_from_slice(value.as_bytes());
+    words
+}
+
+/// The value that [`to_words`] took apart.
+pub(crate) fn from_words<T: Plain>(words: &Words) -> T {
+    const { assert!(size_of::<T>() <= MESSAGE_MAX, "an inline message has 56 bytes at most") };
+    let mut value = T::new_zeroed();
+    value.as_mut_bytes().copy_from_slice(&zerocopy::IntoBytes::as_bytes(words)[..size_of::<T>()]);
+    value
+}
+
+/// How many words a `T` has.
+pub(crate) const fn words_of<T>() -> usize {
+    size_of::<T>().div_ceil(8)
+}
+
+/// Bytes of a queue object; `None` for a capacity that is out of bounds.
+pub(crate) fn bytes(capacity: u64) -> Option<u64> {
+    (1..u64::from(CELLS_MAX)).contains(&capacity).then(|| CELLS + capacity * CELL)
+}
+
+/// A queue in shared memory, seen by one participant.
+#[derive(Clone, Copy)]
+pub(crate) struct InlineRing<'a> {
+    segment: &'a Segment,
+    offset: u64,
+    control: &'a Control,
+    raw: &'a RawInline,
+    capacity: u32,
+}
+
+impl<'a> InlineRing<'a> {
+    /// The queue that an entry describes; `None` if it describes none that could be.
+    pub(crate) fn new(segment: &'a Segment, entry: &Entry) -> Option<InlineRing<'a>> {
+        let fits = entry.kind == Some(Kind::InlineQueue) && bytes(entry.count) == Some(entry.bytes);
+        (fits && segment.is_inside(entry)).then(|| InlineRing::over(segment, entry))
+    }
+
+    /// The queue that a checked entry describes.
+    fn over(segment: &'a Segment, entry: &Entry) -> InlineRing<'a> {
+        InlineRing {
+            segment,
+            offset: entry.offset,
+            control: segment.raw(entry.offset),
+            raw: segment.raw(entry.offset + INLINE),
+            capacity: entry.count as u32,
+        }
+    }
+
+    pub(crate) fn control(&self) -> &'a Control {
+        self.control
+    }
+
+    pub(crate) fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    fn cell(&self, index: u32) -> &'a RawCell {
+        self.segment.raw(self.offset + CELLS + u64::from(index) * CELL)
+    }
+
+    /// The words of the cells, in their order.
+    #[cfg(feature = "testing")]
+    pub(crate) fn cells(&self) -> impl Iterator<Item = Cell> + '_ {
+        (0..self.capacity).map(|index| Cell::unpack(self.cell(index).word.load(SeqCst)))
+    }
+
+    /// Steps that a scan may take before it counts as not having found anything: only a peer that
+    /// scribbles over the cells can make it longer.
+    fn steps(&self) -> u64 {
+        8 * u64::from(self.capacity) + 1024
+    }
+
+    /// Puts a message of `count` words at the end of the queue, and wakes who waits for one.
+    pub(crate) fn publish(&self, message: &Words, count: usize) -> Published {
+        // ORDERING(eventcount): SeqCst, before the look for sleepers.
+        let written = self.write(message, count, SeqCst);
+        if written == Published::Done {
+            self.control.not_empty().notify(1);
+        }
+        written
+    }
+
+    /// As [`publish`](InlineRing::publish), for one of several; [`published`](InlineRing::published)
+    /// wakes for all of them.
+    pub(crate) fn publish_one(&self, message: &Words, count: usize) -> Published {
+        self.write(message, count, Release)
+    }
+
+    fn write(&self, message: &Words, count: usize, commit: Ordering) -> Published {
+        let Some((position, claimed)) = self.claim() else {
+            return Published::Full;
+        };
+        let cell = self.cell(position.index());
+        if mutant!(FullBeforeMessage) {
+            cell.word.store(claimed.in_state(State::Full).pack(), commit);
+        }
+        for (to, part) in cell.message.iter().zip(message).take(count) {
+            to.store(*part, Relaxed);
+        }
+        // ORDERING(inline-publish): Release at least, after the message.
+        // DEATH: before, nothing was sent; after, the message is there.
+        cell.word.store(claimed.in_state(State::Full).pack(), commit);
+        position.next(self.capacity).advance(self.control.tail());
+        Published::Done
+    }
+
+    /// Claims the first free position for this process; `None` if there is none.
+    pub(crate) fn claim(&self) -> Option<(Cursor, Cell)> {
+        let mut position = self.control.tail_of(self.capacity);
+        let mut looked = false;
+        for _ in 0..self.steps() {
+            let cell = self.cell(position.index());
+            // ORDERING(inline-take): Acquire, before the message is written over the last one.
+            let word = cell.word.load(Acquire);
+            let seen = Cell::unpack(word);
+            match (seen.compare(position), seen.state) {
+                ((Equal, _), State::Free) => {
+                    let mine =
+                        Cell { state: State::Write, owner: self.segment.slot().tag(), ..seen };
+                    // DEATH: from here the cell names us; recovery makes it `Skip`.
+                    if cell.word.compare_exchange(word, mine.pack(), Acquire, Relaxed).is_ok() {
+                        return Some((position, mine));
+                    }
+                }
+                ((Equal, _), _) => position = position.next(self.capacity),
+                ((Greater, laps), _) => {
+                    position = position.later(laps - 1).next(self.capacity);
+                }
+                ((Less, _), State::Skip) if mutant!(SkipUnpassed) => return None,
+                ((Less, _), State::Skip) => self.pass(cell, word),
+                ((Less, _), State::Full | State::Write) => {
+                    // A hint may be so far behind that laps cannot be told apart: the other one
+                    // knows better.
+                    let head = self.control.head_of(self.capacity);
+                    if looked || head <= position {
+                        return None;
+                    }
+                    (position, looked) = (head, true);
+                }
+                // I1 rules it out: somebody has scribbled over a hint.
+                ((Less, laps), State::Free) => position = position.earlier(laps),
+            }
+        }
+        None
+    }
+
+    /// Wakes who waits for one of `count` messages that were [published](InlineRing::publish_one).
+    pub(crate) fn published(&self, count: u32) {
+        // ORDERING(eventcount): the messages before the look for sleepers.
+        fence(SeqCst);
+        if !mutant!(BatchUntold) {
+            self.control.not_empty().notify(count);
+        }
+    }
+
+    /// Takes the message of `count` words at the front, and wakes who waits for room. `None` if
+    /// there is none.
+    pub(crate) fn take(&self, count: usize) -> Option<Words> {
+        let message = self.take_one(count)?;
+        self.taken(1);
+        Some(message)
+    }
+
+    /// As [`take`](InlineRing::take), for one of several; [`taken`](InlineRing::taken) wakes for all
+    /// of them.
+    pub(crate) fn take_one(&self, count: usize) -> Option<Words> {
+        let mut position = self.control.head_of(self.capacity);
+        let mut looked = false;
+        for _ in 0..self.steps() {
+            let cell = self.cell(position.index());
+            // ORDERING(inline-publish): Acquire, before the copy.
+            let word = cell.word.load(Acquire);
+            let seen = Cell::unpack(word);
+            match (seen.compare(position), seen.state) {
+                ((Equal, _), State::Full) => {
+                    let mut message = [0; WORDS];
+                    if mutant!(TakenBeforeCopy) {
+                        let free = seen.passed().pack();
+                        let _ = cell.word.compare_exchange(word, free, SeqCst, Relaxed);
+                    }
+                    for (to, part) in message.iter_mut().zip(&cell.message).take(count) {
+                        *to = part.load(Relaxed);
+                    }
+                    // ORDERING(inline-take): after the copy; I2, the copy is of this message.
+                    // DEATH: before, the message is there; after, it was ours.
+                    let free = seen.passed().pack();
+                    let taken = cell.word.compare_exchange(word, free, SeqCst, Relaxed).is_ok();
+                    if taken || mutant!(TakenBeforeCopy) {
+                        position.next(self.capacity).advance(self.control.head());
+                        return Some(message);
+                    }
+                }
+                ((Equal, _), State::Skip) => {
+                    self.pass(cell, word);
+                    self.taken(1);
+                }
+                ((Greater, laps), _) => {
+                    position = position.later(laps - 1).next(self.capacity);
+                }
+                // Its sender may live, and what was sent after it waits for it.
+                ((Equal, _), State::Write) => return None,
+                ((Equal, _), State::Free) | ((Less, _), _) => {
+                    let tail = self.control.tail_of(self.capacity);
+                    let behind = tail.since(position, self.capacity) > self.capacity.into();
+                    if looked || !behind {
+                        return None;
+                    }
+                    (position, looked) = (tail.earlier(1), true);
+                }
+            }
+        }
+        None
+    }
+
+    /// Wakes who waits for the room of `count` messages that were [taken](InlineRing::take_one), and, if
+    /// more messages wait, somebody who waits for one: a wake that came for a message behind one
+    /// still being written was spent in vain.
+    pub(crate) fn taken(&self, count: u32) {
+        self.control.not_full().notify(count);
+        self.control.idle().notify(u32::MAX);
+        if self.control.not_empty().has_waiters() && !self.is_empty() {
+            self.control.not_empty().notify(1);
+        }
+    }
+
+    /// Passes over a cell whose sender died.
+    fn pass(&self, cell: &RawCell, word: u64) {
+        // DEATH: done again by whoever comes next.
+        let free = Cell::unpack(word).passed().pack();
+        let _ = cell.word.compare_exchange(word, free, SeqCst, Relaxed);
+    }
+
+    /// The first position that was not passed, and what state it is in.
+    fn front(&self) -> (Cursor, State) {
+        self.walk(self.control.head_of(self.capacity), |state| state == State::Skip)
+    }
+
+    /// The first position that no sender has claimed.
+    fn end(&self) -> Cursor {
+        self.walk(self.control.tail_of(self.capacity), |state| state != State::Free).0
+    }
+
+    /// The first position from a hint on that was not passed, and whose state is not `beyond` either.
+    fn walk(&self, mut position: Cursor, beyond: impl Fn(State) -> bool) -> (Cursor, State) {
+        for _ in 0..self.steps() {
+            let cell = Cell::unpack(self.cell(position.index()).word.load(SeqCst));
+            match cell.compare(position) {
+                (Greater, laps) => position = position.later(laps - 1).next(self.capacity),
+                (Equal, _) if beyond(cell.state) => position = position.next(self.capacity),
+                (Equal, _) => return (position, cell.state),
+                (Less, _) => break,
+            }
+        }
+        (position, State::Free)
+    }
+
+    /// Whether no message waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.front().1 != State::Full
+    }
+
+    /// Whether no message waits, and none is on its way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.front().1 == State::Free
+    }
+
+    /// How many messages wait to be received: exact while nobody sends or receives.
+    pub(crate) fn len(&self) -> u64 {
+        let (front, _) = self.front();
+        let positions = self.end().since(front, self.capacity).min(self.capacity.into());
+        if self.raw.skips.load(Relaxed) == 0 {
+            return positions;
+        }
+        let mut position = front;
+        let messages = (0..positions).filter(|_| {
+            let cell = Cell::unpack(self.cell(position.index()).word.load(SeqCst));
+            position = position.next(self.capacity);
+            cell.state == State::Full
+        });
+        messages.count() as u64
+    }
+
+    /// Puts right what `dead` left behind. Nobody is woken yet.
+    pub(crate) fn recover(&self, dead: Slot) {
+        for index in 0..self.capacity {
+            let cell = self.cell(index);
+            let word = cell.word.load(SeqCst);
+            let seen = Cell::unpack(word);
+            let mine = seen.state == State::Write && seen.owner == dead.tag();
+            if mine && !mutant!(WriteUnskipped) {
+                self.raw.skips.store(1, Relaxed);
+                let skip = seen.in_state(State::Skip).pack();
+                // DEATH: done again; it can only be skipped once.
+                let _ = cell.word.compare_exchange(word, skip, SeqCst, Relaxed);
+            }
+        }
+    }
+}
+
+/// The queue behind an object that this process is attached to.
+pub(crate) fn ring(object: &Object) -> InlineRing<'_> {
+    // What the entry says was checked when the object was made or attached.
+    InlineRing::over(object.segment(), &object.entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cell_packed_and_unpacked_is_the_same() {
+        for state in [State::Free, State::Write, State::Full, State::Skip] {
+            let cell = Cell { lap: LAP - 1, state, owner: 4095 };
+            assert_eq!(Cell::unpack(cell.pack()), cell);
+        }
+    }
+
+    #[test]
+    fn cell_passed_wraps_its_lap() {
+        let cell = Cell { lap: LAP, state: State::Full, owner: 0 };
+        assert_eq!(cell.passed(), Cell { lap: 0, state: State::Free, owner: 0 });
+    }
+
+    #[test]
+    fn words_taken_apart_and_put_together_are_the_same_value() {
+        let value = [1_u16, 2, 3, 4, 5];
+        assert_eq!(from_words::<[u16; 5]>(&to_words(&value)), value);
+        assert_eq!(words_of::<[u16; 5]>(), 2);
+    }
+}
