@@ -30,7 +30,8 @@ const EXTRA_TIME_MAX: Duration = Duration::from_secs(15 * 60);
 const MODELS_TIME_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// The models, built with the atomics that loom watches, beside what is built otherwise.
-const MODELS: &str = "test --profile model --target-dir target/loom -p multiproc-ipc --lib";
+const MODELS: &str =
+    "test --profile model --target-dir target/loom -p multiproc-ipc --features testing --lib";
 
 struct Task {
     name: &'static str,

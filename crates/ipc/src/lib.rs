@@ -90,7 +90,7 @@ mod segment;
 mod select;
 mod structure;
 mod sync;
-#[cfg(any(feature = "testing", all(test, loom)))]
+#[cfg(feature = "testing")]
 #[doc(hidden)]
 pub mod testing;
 mod value;

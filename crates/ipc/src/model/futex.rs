@@ -60,32 +60,45 @@ pub(crate) fn wait_any(words: &[(&AtomicU32, u32)], deadline: Option<Deadline>) 
 
 /// As the kernel's.
 pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Option<Deadline>) -> Waited {
+    wait_any(&[(word, expected)], deadline)
+}
+
+/// As the kernel's: it is queued at one word after the other, and a wake at any counts as one of it.
+pub(crate) fn wait_any(words: &[(&AtomicU32, u32)], deadline: Option<Deadline>) -> Waited {
     let Some(kernel) = execution::kernel().filter(|_| !std::thread::panicking()) else {
         return Waited::Changed;
     };
     // Who dies asleep leaves what it had left before it slept.
     execution::effect();
-    let futex = kernel.futex(word);
-    let sleeper = {
+    let sleeper = Rc::new(Sleeper { thread: thread::current(), woken: Cell::new(false) });
+    let futexes: Vec<_> = words.iter().map(|(word, _)| kernel.futex(word)).collect();
+    let mut ended = None;
+    for (queued, ((word, expected), futex)) in words.iter().zip(&futexes).enumerate() {
         let _locked = futex.lock.lock().expect("nobody panics with it");
-        if value(word) != expected {
-            return Waited::Changed;
-        }
-        if deadline.is_some_and(|deadline| deadline.passed()) {
-            return Waited::TimedOut;
-        }
-        if deadline.is_some() && execution::is_impatient() {
+        let last = queued + 1 == words.len();
+        if value(word) != *expected {
+            ended = Some(Waited::Changed);
+        } else if last && deadline.is_some_and(|deadline| deadline.passed()) {
+            ended = Some(Waited::TimedOut);
+        } else if last && deadline.is_some() && execution::is_impatient() {
             thread::yield_now();
-            return Waited::TimedOut;
+            ended = Some(Waited::TimedOut);
         }
-        let sleeper = Rc::new(Sleeper { thread: thread::current(), woken: Cell::new(false) });
+        if ended.is_some() {
+            break;
+        }
         futex.sleepers.borrow_mut().push_back(sleeper.clone());
-        sleeper
-    };
-    while !sleeper.woken.get() {
+    }
+    while ended.is_none() && !sleeper.woken.get() {
         thread::park();
     }
-    Waited::Woken
+    if words.len() > 1 {
+        for futex in &futexes {
+            let _locked = futex.lock.lock().expect("nobody panics with it");
+            futex.sleepers.borrow_mut().retain(|other| !Rc::ptr_eq(other, &sleeper));
+        }
+    }
+    ended.filter(|_| !sleeper.woken.get()).unwrap_or(Waited::Woken)
 }
 
 /// As the kernel's.
