@@ -52,12 +52,6 @@ fn value(word: &AtomicU32) -> u32 {
     }
 }
 
-/// As the kernel's, of a single word: no model waits for several.
-pub(crate) fn wait_any(words: &[(&AtomicU32, u32)], deadline: Option<Deadline>) -> Waited {
-    let [(word, expected)] = words else { unimplemented!("a wait for several words") };
-    wait(word, *expected, deadline)
-}
-
 /// As the kernel's.
 pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Option<Deadline>) -> Waited {
     wait_any(&[(word, expected)], deadline)
