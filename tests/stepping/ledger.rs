@@ -51,6 +51,8 @@ deeds! {
     taken,
     /// What was added to the counter.
     added,
+    /// What was added to the array's first element.
+    summed,
     /// How often the value was updated.
     updated,
     /// How often the data under the mutex was changed.

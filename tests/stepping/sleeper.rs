@@ -52,6 +52,15 @@ pub(crate) const SENDER: Sleeper = Sleeper {
     threads: 1,
 };
 
+/// Waits until everything that was sent is done.
+pub(crate) const JOINER: Sleeper = Sleeper {
+    name: "joiner",
+    threads: 1,
+    sleep: |names, segment| names.queue.reach(segment).join(),
+    has_come: |World { objects, .. }| objects.queue.join_timeout(Duration::ZERO),
+    bring: |objects| while objects.queue.try_recv().is_ok() {},
+};
+
 /// Waits for a number.
 pub(crate) const TAKER: Sleeper = Sleeper {
     name: "taker",

@@ -101,7 +101,8 @@ pub(crate) fn sweep(script: &Script, plan: Plan, report: &mut Report) {
         if chosen(5, state)
             && let Some(sleeper) = script.sleeper
         {
-            sweep.wake(state, last, sleeper);
+            sweep.wake(state, sleeper, Fate::Dies);
+            sweep.wake(state, sleeper, Fate::GoesOn);
         }
     }
     if let (Some(sleeper), Some(meanwhile)) = (script.sleeper, script.meanwhile)
@@ -346,9 +347,9 @@ impl Sweep<'_> {
         self.judge(&verdict);
     }
 
-    /// Kills a victim in a state while somebody sleeps, who must wake if there is reason to. In the
-    /// last state the operation is done, and nobody need die for that.
-    fn wake(&mut self, state: usize, last: bool, sleeper: &'static Sleeper) {
+    /// Has somebody sleep while a victim comes to a state, in which it dies, or from which it goes on to
+    /// the end of its operation: they must wake if there is reason to.
+    fn wake(&mut self, state: usize, sleeper: &'static Sleeper, fate: Fate) {
         self.report.begin(self.script.name, "wake", state);
         self.reset();
         let (mut tracee, _) = self.victim(Patience::Short);
@@ -357,7 +358,8 @@ impl Sweep<'_> {
             return;
         }
         let asleep = early.unwrap_or_else(|| Asleep::start(&self.world, sleeper));
-        if last && tracee.run() == Stop::Marked && asleep.sleeps_on(&self.world) {
+        let goes_on = fate == Fate::GoesOn && tracee.run() == Stop::Marked;
+        if goes_on && asleep.sleeps_on(&self.world) {
             self.report.violation(format!("a {} sleeps on after the operation", sleeper.name));
         }
         self.wake_by_death(tracee, asleep, sleeper);

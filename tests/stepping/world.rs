@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 
 use multiproc_ipc::testing::{self, Snapshot};
 use multiproc_ipc::{
-    Barrier, BoundedSemaphore, Condvar, Counter, Error, Event, Handle, Inline, Map, Mutex,
+    Array, Barrier, BoundedSemaphore, Condvar, Counter, Error, Event, Handle, Inline, Map, Mutex,
     OnceCell, Queue, Receiver, RecvError, ReentrantMutex, RwLock, Segment, Semaphore, Slices,
     Tally, Value,
 };
@@ -173,6 +173,7 @@ objects! {
     mutex: Mutex<[u64; 2]>,
     value: Value<[u64; 4]>,
     counter: Counter,
+    array: Array<u64>,
     tally: Tally<[u64; 2]>,
     rwlock: RwLock<[u64; 2]>,
     reentrant: ReentrantMutex<[u64; 2]>,
@@ -212,6 +213,7 @@ impl World {
             mutex: Mutex::new_in(&segment, [0; 2]).expect("room"),
             value: Value::new_in(&segment, [0; 4]).expect("room"),
             counter: Counter::new_in(&segment).expect("room"),
+            array: Array::new_in(&segment, 3).expect("room"),
             tally: Tally::new_in(&segment).expect("room"),
             rwlock: RwLock::new_in(&segment, [0; 2]).expect("room"),
             reentrant: ReentrantMutex::new_in(&segment, [0; 2]).expect("room"),

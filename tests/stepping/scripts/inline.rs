@@ -21,7 +21,7 @@ pub(crate) const SCRIPTS: &[Script] = &[
         .most(Deeds { put_in: 2, ..Deeds::NOTHING })
         .sleeper(&TAKER),
     Script::new("inline/send-behind-dead", before_skip, send).most(WRITES).sleeper(&TAKER),
-    Script::new("inline/send-over-skip", before_full_of_skip, send).most(WRITES),
+    Script::new("inline/send-over-skip", before_full_of_skip, send_surely).most(WRITES),
     Script::new("inline/send-waiting", |world| fill(world, CAPACITY), send_waiting).most(WRITES),
     Script::new("inline/recv-one", |world| fill(world, 1), recv).most(READS),
     Script::new("inline/recv-full", |world| laps(world, 1, CAPACITY), recv)
@@ -81,6 +81,16 @@ fn send(world: &World) -> Operation {
     Box::new(move || {
         let put_in = queue.put((Sender::Victim, 0)).is_ok().into();
         done(Deeds { put_in, ..Deeds::NOTHING }, (queue, segment))
+    })
+}
+
+/// Sends where there is room, although a cell stands in the way.
+fn send_surely(world: &World) -> Operation {
+    let segment = join(world);
+    let queue = world.names.numbers.reach(&segment);
+    Box::new(move || {
+        queue.put((Sender::Victim, 0)).expect("the dead take no room");
+        done(WRITES, (queue, segment))
     })
 }
 

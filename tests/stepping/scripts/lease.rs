@@ -7,7 +7,7 @@ use multiproc_ipc::{Lease, Queue};
 use super::queue::fill;
 use super::{Operation, Script, after_death_of, done, join};
 use crate::ledger::{Deeds, Sender};
-use crate::sleeper::RECEIVER;
+use crate::sleeper::{JOINER, RECEIVER};
 use crate::world::{Message, World};
 
 const ACKS: Deeds = Deeds { taken: 1, ..Deeds::NOTHING };
@@ -15,6 +15,7 @@ const ACKS: Deeds = Deeds { taken: 1, ..Deeds::NOTHING };
 pub(crate) const SCRIPTS: &[Script] = &[
     Script::new("lease/hold", |world| fill(world, 2), hold).holds(1),
     Script::new("lease/ack", |world| fill(world, 2), ack).most(ACKS),
+    Script::new("lease/ack-last", |world| fill(world, 1), ack).most(ACKS).sleeper(&JOINER),
     Script::new("lease/ack-handle", before_handle, ack).most(ACKS),
     Script::new("lease/ack-long", before_long, ack).most(ACKS),
     Script::new("lease/drop", |world| fill(world, 2), give_back).holds(1),

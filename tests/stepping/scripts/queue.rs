@@ -1,10 +1,12 @@
 //! Sending and receiving.
 
+use std::time::Duration;
+
 use multiproc_ipc::Queue;
 
 use super::{Operation, Script, done, join, nothing};
 use crate::ledger::{Deeds, Sender};
-use crate::sleeper::{RECEIVER, SENDER};
+use crate::sleeper::{JOINER, RECEIVER, SENDER};
 use crate::sweep::patience;
 use crate::world::{CAPACITY, Message, World};
 
@@ -39,6 +41,9 @@ pub(crate) const SCRIPTS: &[Script] = &[
         .most(TAKES)
         .sleeper(&RECEIVER)
         .meanwhile(|world| world.send_next(Sender::Peer)),
+    Script::new("queue/recv-last", |world| fill(world, 1), recv).most(TAKES).sleeper(&JOINER),
+    Script::new("queue/join-in-vain", |world| fill(world, 1), wait_until_done),
+    Script::new("queue/join", nothing, wait_until_done),
     Script::new("queue/close", |world| fill(world, 1), close)
         .most(Deeds { closed: 1, ..Deeds::NOTHING }),
     Script::new("queue/close-empty", nothing, close)
@@ -147,6 +152,16 @@ fn recv_waiting(world: &World) -> Operation {
     Box::new(move || {
         let taken = queue.recv_timeout(patience()).is_ok().into();
         done(Deeds { taken, ..Deeds::NOTHING }, (queue, segment))
+    })
+}
+
+/// Waits until everything is done, though not for long.
+fn wait_until_done(world: &World) -> Operation {
+    let segment = join(world);
+    let queue = world.names.queue.reach(&segment);
+    Box::new(move || {
+        queue.join_timeout(Duration::from_millis(2));
+        done(Deeds::NOTHING, (queue, segment))
     })
 }
 

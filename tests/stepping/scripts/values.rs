@@ -13,6 +13,7 @@ pub(crate) const SCRIPTS: &[Script] = &[
         .most(Deeds { updated: 2, ..Deeds::NOTHING }),
     Script::new("values/word", nothing, word),
     Script::new("values/sum", nothing, sum),
+    Script::new("values/array", nothing, array).most(Deeds { summed: 10, ..Deeds::NOTHING }),
     Script::new("values/counter-again", before_counter, counter_again),
 ];
 
@@ -71,6 +72,18 @@ fn sum(world: &World) -> Operation {
         tally.add(&[0, 0]);
         tally.add(&[0, 0]);
         done(Deeds::NOTHING, (tally, segment))
+    })
+}
+
+/// Adds to one element, and sets another one.
+fn array(world: &World) -> Operation {
+    let segment = join(world);
+    let array = world.names.array.reach(&segment);
+    Box::new(move || {
+        array.fetch_add(0, 5);
+        array.set(1, u64::MAX);
+        array.fetch_add(0, 5);
+        done(Deeds { summed: 10, ..Deeds::NOTHING }, (array, segment))
     })
 }
 

@@ -60,6 +60,7 @@ pub(crate) fn examine(
     }
     let objects = names.reach(&copy);
     verdict.counter(&objects, ledger);
+    verdict.array(&objects, ledger);
     verdict.value(&objects, ledger);
     verdict.locks(&objects, ledger, bounds);
     verdict.queue(&objects, ledger);

@@ -258,9 +258,8 @@ impl<'a> RawRing<'a> {
         if !block.change(own, own.free()) {
             return;
         }
-        if own.role == Role::Leased {
-            self.control.idle().notify(u32::MAX);
-        }
+        // Whether it was leased, or leased once by somebody who has died since.
+        self.control.idle().notify(u32::MAX);
         if self.control.is_closed() {
             // Who waits for the last lease must look again.
             self.control.not_empty().notify(u32::MAX);

@@ -167,7 +167,9 @@ impl Segment {
         // The marks before the state: a collection that finds the object live finds it marked.
         // DEATH: a mark on an entry that is still being built; the sweep clears both.
         self.set_mark(self.slot(), Mark::Attached, id.index);
-        self.entry(id.index).set_state(id.generation, Phase::Live);
+        if !mutant!(LiveBeforeAttached) {
+            self.entry(id.index).set_state(id.generation, Phase::Live);
+        }
         objects.insert(id.index, Arc::downgrade(&object));
         Ok(object)
     }
