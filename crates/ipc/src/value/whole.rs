@@ -116,11 +116,12 @@ impl<T: Plain> Value<T> {
         let value = change(unsafe { words::load(self.buffer(version)) });
         // ORDERING(value): the version that readers of this buffer compare was stored before.
         fence(Release);
+        let next = version.wrapping_add(1);
         // SAFETY: inside the object, and accessed by atomics alone.
         // DEATH: this buffer does not count.
-        unsafe { words::store(self.buffer(version + 1), &value) };
+        unsafe { words::store(self.buffer(next), &value) };
         // ORDERING(value): Release; pairs with Acquire in `get`.
-        raw.version.store(version + 1, Release);
+        raw.version.store(next, Release);
         value
     }
 }
