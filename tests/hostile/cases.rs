@@ -196,9 +196,8 @@ pub(crate) fn one_by_one(bytes: &[u8], regions: &[Region]) -> Vec<Case> {
     for offset in (0..bytes.len()).step_by(8).filter(|offset| means(*offset)) {
         let values = word_values(word(bytes, offset), bytes.len()).into_iter();
         cases.extend(values.map(|value| Case::Word { offset, value }));
-        for offset in offset..offset + 8 {
-            let values = byte_values(bytes[offset]);
-            cases.extend(values.map(|value| Case::Byte { offset, value }));
+        for (offset, byte) in bytes.iter().enumerate().skip(offset).take(8) {
+            cases.extend(byte_values(*byte).map(|value| Case::Byte { offset, value }));
         }
     }
     cases

@@ -148,7 +148,7 @@ pub(crate) fn subject(order: Order, words: Array<u64>, reports: Queue<Report>) -
             let wanted = |number: &u64| {
                 // What is left out is not always the same value.
                 let turn = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-                *number == 0 || turn % stride == 0
+                *number == 0 || turn.is_multiple_of(stride)
             };
             let numbers = (0..all.len() as u64).filter(wanted);
             let mine = numbers.enumerate().filter(|(turn, _)| *turn as u64 % lanes == lane);
@@ -196,9 +196,13 @@ impl Subject {
         if self.is_held("catalog lock", 0) {
             return;
         }
+        // Where an entry is spoilt, the object may be somewhere else.
+        let at_home = case.offset().is_none_or(|offset| {
+            !cases::place(&self.world.regions, offset).starts_with("catalog entry")
+        }) && !matches!(case, Case::Many { .. });
         let how = How {
             patient: number.is_multiple_of(PATIENT),
-            may_wait: &|| !self.is_held("value ", 8) && !self.is_held("once cell ", 4),
+            may_wait: &|| at_home && !self.is_held("value ", 8) && !self.is_held("once cell ", 4),
         };
         let open = || testing::open(&self.name);
         battery::take_part(&self.steps, open, &self.world.names, how);

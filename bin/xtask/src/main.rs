@@ -15,8 +15,9 @@ const SWEEP_TIME_MAX: Duration = Duration::from_secs(20 * 60);
 /// The tests that make up the sweep.
 const SWEEP: &str = "test --release -p multiproc-tests --test stepping -- --ignored whole";
 
-/// The test that goes on for as long as it is told.
+/// The tests that go on for as long as they are told.
 const STORM: &str = "test -p multiproc-tests --test storm -- --ignored --exact whole";
+const FUZZ: &str = "test -p multiproc-tests --test hostile -- --ignored --exact whole";
 /// How long a task that is told no time takes, and how long any may be told to take, in minutes.
 const MINUTES: u64 = 5;
 const MINUTES_MAX: u64 = 24 * 60;
@@ -51,7 +52,7 @@ impl Task {
     }
 }
 
-const TASKS: [Task; 8] = [
+const TASKS: [Task; 9] = [
     Task::new("fmt", "the formatting of every file", fmt),
     Task::new("clippy", "lints of all targets, warnings denied", clippy),
     Task::new("doc", "the documentation's links and form, warnings denied", doc),
@@ -59,6 +60,7 @@ const TASKS: [Task; 8] = [
     Task::new("deny", "licences, advisories and sources, by cargo-deny", deny),
     Task::new("sweep", "every crash point of every primitive, 20 minutes at most", sweep),
     Task::timed("storm", "kills, stops and replacements at random, [--minutes N]", storm),
+    Task::timed("fuzz", "segments that somebody has written over, [--minutes N]", fuzz),
     Task::new("ci", "fmt, clippy, doc, test, in this order", ci),
 ];
 
@@ -163,10 +165,19 @@ fn sweep() -> Result<(), Failure> {
 }
 
 fn storm(minutes: u64) -> Result<(), Failure> {
-    find_tests(STORM)?;
-    let mut command = cargo(STORM);
+    go_on(STORM, "STORM_MINUTES", minutes)
+}
+
+fn fuzz(minutes: u64) -> Result<(), Failure> {
+    go_on(FUZZ, "HOSTILE_MINUTES", minutes)
+}
+
+/// Runs `test`, which reads in `variable` how long it is to go on.
+fn go_on(test: &str, variable: &str, minutes: u64) -> Result<(), Failure> {
+    find_tests(test)?;
+    let mut command = cargo(test);
     // What it says itself, its last line above all, goes to standard error; the rest says nothing.
-    command.arg("--nocapture").stdout(Stdio::null()).env("STORM_MINUTES", minutes.to_string());
+    command.arg("--nocapture").stdout(Stdio::null()).env(variable, minutes.to_string());
     check_in_time(command, Duration::from_secs(60 * minutes) + EXTRA_TIME_MAX)
 }
 
@@ -247,7 +258,7 @@ mod tests {
     #[test]
     fn dispatch_unknown_command_names_the_known_ones() {
         let expected =
-            "no command 'tset'; there are fmt, clippy, doc, test, deny, sweep, storm, ci"
+            "no command 'tset'; there are fmt, clippy, doc, test, deny, sweep, storm, fuzz, ci"
                 .to_string();
         assert_eq!(run(&["tset"]), Err(Failure::Unchecked(expected)));
     }
