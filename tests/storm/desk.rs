@@ -14,9 +14,8 @@ use std::sync::atomic::fence;
 use std::time::Duration;
 
 use multiproc::{Array, Error, Segment};
-use multiproc_sys::clock;
 use serde::{Deserialize, Serialize};
-use support::Random;
+use support::{Random, progress};
 
 /// How long an operation may take. Workers are stopped for a moment only, so whoever waits for
 /// longer than this waits for something that never comes.
@@ -30,11 +29,8 @@ const ROW: usize = 16;
 pub(crate) enum Note {
     /// Operations done.
     Operations = 0,
-    /// When the one under way began, in nanoseconds; 0 between two.
+    /// Which one is under way, and since when: `support::progress`.
     Since = 1,
-    /// What it is, in 16 letters.
-    Doing = 2,
-    DoingToo = 3,
     /// How much it has begun to count in all its lives.
     Tried = 4,
     /// How much of that is surely counted.
@@ -144,25 +140,16 @@ impl Desk {
 
     /// Does one operation, and says so: the director finds who is stuck in one.
     pub(crate) fn op<R>(&self, name: &str, operation: impl FnOnce() -> R) -> R {
-        let mut letters = [0; 16];
-        let length = name.len().min(letters.len());
-        letters[..length].copy_from_slice(&name.as_bytes()[..length]);
-        let [one, two] = [0, 8].map(|at| letters[at..at + 8].try_into().expect("8 letters"));
-        self.put(Note::Doing, u64::from_ne_bytes(one));
-        self.put(Note::DoingToo, u64::from_ne_bytes(two));
-        self.put(Note::Since, clock::now().as_nanos() as u64);
+        progress::begin(&self.rows, self.word(Note::Since, 0), name);
         let result = operation();
-        self.put(Note::Since, 0);
+        progress::end(&self.rows, self.word(Note::Since, 0));
         self.add(Note::Operations, 1);
         result
     }
 
     /// What the worker is doing, and for how long already.
     pub(crate) fn doing(&self) -> Option<(String, Duration)> {
-        let since = Duration::from_nanos(Some(self.get(Note::Since)).filter(|since| *since > 0)?);
-        let words = [Note::Doing, Note::DoingToo].map(|note| self.get(note).to_ne_bytes());
-        let name = String::from_utf8_lossy(words.as_flattened()).trim_matches('\0').to_owned();
-        Some((name, clock::now().saturating_sub(since)))
+        progress::current(&self.rows, self.word(Note::Since, 0))
     }
 
     /// Counts `amount`, by an `operation` that a death can interrupt.

@@ -1,5 +1,6 @@
 //! One round: everybody at work, some killed, some stopped, all replaced; and then the account.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
@@ -32,7 +33,8 @@ const BYTES: u64 = 512 << 20;
 /// What a storm has come to.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    pub(crate) operations: u64,
+    /// By job.
+    pub(crate) operations: BTreeMap<&'static str, u64>,
     pub(crate) kills: u64,
     pub(crate) stops: u64,
     pub(crate) lost: u64,
@@ -41,7 +43,9 @@ pub(crate) struct Tally {
 
 impl Tally {
     pub(crate) fn add(&mut self, other: &Tally) {
-        self.operations += other.operations;
+        for (job, operations) in &other.operations {
+            *self.operations.entry(job).or_default() += operations;
+        }
         self.kills += other.kills;
         self.stops += other.stops;
         self.lost += other.lost;
@@ -98,6 +102,7 @@ struct Post {
 struct Director {
     segment: Segment,
     rows: Array<u64>,
+    entries: Vec<&'static Entry>,
     jobs: Vec<Box<dyn Job>>,
     posts: Vec<Post>,
     /// Those whom another thread may stop.
@@ -127,6 +132,7 @@ impl Director {
         Director {
             segment: segment.clone(),
             rows,
+            entries: entries.to_vec(),
             jobs: entries.iter().map(make).collect(),
             posts,
             children: Mutex::default(),
@@ -315,7 +321,11 @@ impl Director {
 
     /// What has come of it, job by job; lets go of everything.
     fn account(mut self) -> Tally {
-        let operations = self.posts.iter().map(|post| post.desk.get(Note::Operations)).sum();
+        let mut operations = BTreeMap::new();
+        for post in &self.posts {
+            let job = self.entries[post.job].name;
+            *operations.entry(job).or_default() += post.desk.get(Note::Operations);
+        }
         if !self.given_up {
             for (number, job) in self.jobs.iter_mut().enumerate() {
                 let posts = self.posts.iter().filter(|post| post.job == number);

@@ -60,6 +60,9 @@ fn play(mut goes_on: impl FnMut(u32) -> bool) {
         number += 1;
     }
     let Tally { operations, kills, stops, lost, violations } = tally;
+    let by_job: Vec<String> = operations.iter().map(|(job, sum)| format!("{job} {sum}")).collect();
+    support::say(&format!("storm: operations of {}", by_job.join(", ")));
+    let operations: u64 = operations.values().sum();
     support::say(&format!(
         "storm: seconds {}, operations {operations}, kills {kills}, stops {stops}, lost {lost}, \
          violations {violations}",

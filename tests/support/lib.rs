@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `lib` | the guard around a test: one at a time, not for ever, and nothing left behind |
 //! | `processes` | which processes there are, and how they are doing |
+//! | `progress` | what somebody in another process is doing |
 //! | `victims` | children that are killed where a test wants it |
 //! | `program` | running a whole program with a deadline |
 //! | `random` | when to kill, the same way each time for the same seed |
@@ -29,6 +30,7 @@ use serde::de::DeserializeOwned;
 
 mod processes;
 mod program;
+pub mod progress;
 mod random;
 mod victims;
 

@@ -19,8 +19,9 @@ const SWEEP: &str = "test --release -p multiproc-tests --test stepping -- --igno
 const MUTANTS: &str = "test --target-dir target/mutants -p multiproc-tests --test stepping -- \
                        --ignored --exact mutants";
 
-/// The test that goes on for as long as it is told.
+/// The tests that go on for as long as they are told.
 const STORM: &str = "test -p multiproc-tests --test storm -- --ignored --exact whole";
+const FUZZ: &str = "test -p multiproc-tests --test hostile -- --ignored --exact whole";
 /// How long a task that is told no time takes, and how long any may be told to take, in minutes.
 const MINUTES: u64 = 5;
 const MINUTES_MAX: u64 = 24 * 60;
@@ -61,7 +62,7 @@ impl Task {
     }
 }
 
-const TASKS: [Task; 10] = [
+const TASKS: [Task; 11] = [
     Task::new("fmt", "the formatting of every file", fmt),
     Task::new("clippy", "lints of all targets, warnings denied", clippy),
     Task::new("doc", "the documentation's links and form, warnings denied", doc),
@@ -70,6 +71,7 @@ const TASKS: [Task; 10] = [
     Task::new("sweep", "every crash point of every primitive, 20 minutes at most", sweep),
     Task::new("mutants", "whether the sweep finds deliberate errors, 20 minutes at most", mutants),
     Task::timed("storm", "kills, stops and replacements at random, [--minutes N]", storm),
+    Task::timed("fuzz", "segments that somebody has written over, [--minutes N]", fuzz),
     Task::new("loom", "every execution of the models, 10 minutes at most", loom),
     Task::new("ci", "fmt, clippy, doc, test and a shorter loom, in this order", ci),
 ];
@@ -202,10 +204,19 @@ fn check_and_tell(mut command: Command, count: &str) -> Result<(), Failure> {
 }
 
 fn storm(minutes: u64) -> Result<(), Failure> {
-    find_tests(STORM)?;
-    let mut command = cargo(STORM);
+    go_on(STORM, "STORM_MINUTES", minutes)
+}
+
+fn fuzz(minutes: u64) -> Result<(), Failure> {
+    go_on(FUZZ, "HOSTILE_MINUTES", minutes)
+}
+
+/// Runs `test`, which reads in `variable` how long it is to go on.
+fn go_on(test: &str, variable: &str, minutes: u64) -> Result<(), Failure> {
+    find_tests(test)?;
+    let mut command = cargo(test);
     // What it says itself, its last line above all, goes to standard error; the rest says nothing.
-    command.arg("--nocapture").stdout(Stdio::null()).env("STORM_MINUTES", minutes.to_string());
+    command.arg("--nocapture").stdout(Stdio::null()).env(variable, minutes.to_string());
     check_in_time(command, Duration::from_secs(60 * minutes) + EXTRA_TIME_MAX)
 }
 
@@ -331,7 +342,7 @@ mod tests {
     #[test]
     fn dispatch_unknown_command_names_the_known_ones() {
         let expected =
-            "no command 'tset'; there are fmt, clippy, doc, test, deny, sweep, mutants, storm, loom, ci"
+            "no command 'tset'; there are fmt, clippy, doc, test, deny, sweep, mutants, storm, fuzz, loom, ci"
                 .to_string();
         assert_eq!(run(&["tset"]), Err(Failure::Unchecked(expected)));
     }

@@ -171,6 +171,17 @@ impl Element {
         Element::ALL.get(code as usize).copied().unwrap_or(Element::Opaque)
     }
 
+    /// Bytes of one; of a word of what is compound.
+    pub(crate) fn bytes(self) -> u64 {
+        match self {
+            Element::U8 | Element::I8 => 1,
+            Element::U16 | Element::I16 => 2,
+            Element::U32 | Element::I32 | Element::F32 => 4,
+            Element::U64 | Element::I64 | Element::F64 => 8,
+            Element::Opaque | Element::Compound => 8,
+        }
+    }
+
     /// The Rust name of the type, where it has one.
     pub fn name(self) -> &'static str {
         match self {

@@ -117,7 +117,7 @@ impl Segment {
         let lock = &self.header().catalog_lock;
         let deadline = Deadline::after(CATALOG_PATIENCE).or_earlier(deadline);
         let taken = lock.lock(self.slot(), Some(deadline), |tenure| {
-            if self.is_dead(tenure.owner) {
+            if self.is_nobody(tenure.owner, || lock.is_held(tenure)) || self.is_dead(tenure.owner) {
                 lock.end(tenure);
             }
         });
@@ -198,7 +198,10 @@ impl Segment {
                 if index >= geometry.objects {
                     return Err(Error::TooManyObjects(geometry.objects));
                 }
-                (index, self.entry(index).state().0)
+                match self.entry(index).state() {
+                    (generation, Phase::Free) => (index, generation),
+                    _ => return Err(Error::Corrupt("an entry beyond the last is in use")),
+                }
             }
         };
         let offset = catalog::find_gap(

@@ -203,15 +203,20 @@ impl Segment {
     /// made, truncated, of another format, layout, boot or pid namespace; and
     /// [`Error::TooManyParticipants`].
     pub fn open(name: &str) -> Result<Segment, Error> {
-        let memory = Memory::Named(named::Named::open(name)?);
-        let geometry = check(&memory)?;
-        let segment = Segment::join(memory, geometry)?;
+        let segment = Segment::open_unwatched(name)?;
         watcher::watch_segment(&segment)?;
         // Those who are there already learn that somebody has come.
         if let Memory::Named(named) = segment.memory() {
             named.ring();
         }
         Ok(segment)
+    }
+
+    /// Takes part in the segment of this `name`, and leaves it to others to notice deaths.
+    pub(crate) fn open_unwatched(name: &str) -> Result<Segment, Error> {
+        let memory = Memory::Named(named::Named::open(name)?);
+        let geometry = check(&memory)?;
+        Segment::join(memory, geometry)
     }
 
     /// Takes the name of a segment away; the participants keep the memory.

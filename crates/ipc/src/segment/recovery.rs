@@ -44,8 +44,19 @@ const SUSPECT_PATIENCE: Duration = Duration::from_millis(20);
 impl Segment {
     /// Whether a participant can never run again.
     pub(crate) fn is_dead(&self, slot: Slot) -> bool {
-        // Nobody can be in a slot that does not exist.
-        slot.index() >= self.geometry().participants || self.proven_dead(slot).is_some()
+        slot.index() < self.geometry().participants && self.proven_dead(slot).is_some()
+    }
+
+    /// Whether nobody is in a slot although a word names it, as `names` says: the slot does not exist,
+    /// or it was free before and after. Slots are free only when nothing names them (participants, I2),
+    /// so somebody has scribbled over the word, and who waits for it to change waits in vain.
+    pub(crate) fn is_nobody(&self, slot: Slot, names: impl FnOnce() -> bool) -> bool {
+        if slot.index() >= self.geometry().participants {
+            return true;
+        }
+        let participant = self.participant(slot);
+        let before = participant.state();
+        before.phase == Life::Free && names() && participant.state() == before
     }
 
     /// The state in which a participant is proven dead.

@@ -347,11 +347,13 @@ impl View {
 
     /// Up to `most` of `count` elements from `start` of an object on.
     fn elements(&self, entry: &Entry, start: u64, count: u64, most: usize) -> Vec<Datum> {
-        let (size, count) = match entry.element {
+        // What the entry says of the size of numbers has nothing to do with how many bytes are read.
+        let size = entry.element.bytes();
+        let count = match entry.element {
             Element::Compound | Element::Opaque => {
-                (8, (count.saturating_mul(entry.element_bytes.into())) / 8)
+                count.saturating_mul(entry.element_bytes.into()) / size
             }
-            _ => (u64::from(entry.element_bytes), count),
+            _ => count,
         };
         let within = |place: u64| {
             let from = start.checked_add(place.checked_mul(size)?)?;

@@ -166,6 +166,24 @@ impl RawMutex {
         }
     }
 
+    /// Takes the lock for a participant, or `None` at the deadline: from the dead if need be.
+    pub(crate) fn lock_in(
+        &self,
+        segment: &Segment,
+        deadline: Option<Deadline>,
+    ) -> Result<Option<Taken>, Poisoned> {
+        self.lock(segment.slot(), deadline, |held| self.suspect(segment, held))
+    }
+
+    /// Finds out whether who holds the lock is alive; recovers if not.
+    pub(crate) fn suspect(&self, segment: &Segment, held: Tenure) {
+        if segment.is_nobody(held.owner, || self.is_held(held)) {
+            self.end(held);
+        } else {
+            segment.suspect(held.owner);
+        }
+    }
+
     /// Takes a lock whose owners leave nothing to repair when they die, until what it gives is dropped.
     /// Blocks. Poisoned it can only be by scribbling, and then it holds nobody off.
     pub(crate) fn hold(&self, segment: &Segment) -> Hold<'_> {
@@ -178,7 +196,7 @@ impl RawMutex {
         segment: &Segment,
         deadline: Option<Deadline>,
     ) -> Option<Hold<'_>> {
-        match self.lock(segment.slot(), deadline, |held| segment.suspect(held.owner)) {
+        match self.lock_in(segment, deadline) {
             Ok(None) => return None,
             Ok(Some(Taken::OwnerDied)) => self.mark_consistent(),
             Ok(Some(Taken::Clean)) | Err(Poisoned) => {}
@@ -258,6 +276,17 @@ impl RawMutex {
         // ORDERING(mutex): Release, though what the dead wrote came before its death anyway.
         // DEATH: as if nothing had begun, or `died` and nobody woken; both are repeated.
         self.0.compare_exchange(word, ended, Release, Relaxed)
+    }
+
+    /// The time in which somebody holds the lock, if somebody does.
+    pub(crate) fn tenure(&self) -> Option<Tenure> {
+        let word = self.0.load(SeqCst);
+        Slot::from_tag((word & OWNER) as u16).map(|owner| Tenure { owner, word })
+    }
+
+    /// Whether that time has not ended, nor anybody begun to wait for that since.
+    pub(crate) fn is_held(&self, tenure: Tenure) -> bool {
+        self.0.load(SeqCst) == tenure.word
     }
 
     /// Who holds the lock, and whether it is poisoned.
@@ -415,9 +444,7 @@ impl<T: ?Sized + Guarded> Mutex<T> {
     }
 
     fn lock_by(&self, deadline: Option<Deadline>) -> Result<MutexGuard<'_, T>, LockError> {
-        let segment = self.object.segment();
-        let taken = self.word().lock(segment.slot(), deadline, |held| segment.suspect(held.owner));
-        match taken {
+        match self.word().lock_in(self.object.segment(), deadline) {
             Ok(Some(taken)) => Ok(self.guard(taken)),
             Ok(None) => Err(LockError::Held),
             Err(Poisoned) => Err(LockError::Poisoned),
@@ -588,6 +615,19 @@ mod tests {
         assert_eq!(mutex.try_lock(Slot::new(7)), Ok(Taken::Clean));
         let taken = mutex.lock(Slot::new(1), None, |tenure| mutex.end(tenure));
         assert_eq!(taken, Ok(Some(Taken::OwnerDied)));
+    }
+
+    #[test]
+    fn lock_of_nobody_is_taken_from_it() {
+        let segment = Segment::builder().participants(3).bytes(1 << 20).anonymous().unwrap();
+        let mutex = Mutex::new_in(&segment, 0_u32).unwrap();
+        // A slot that is free, one that does not exist, and the last that a word can name.
+        for tag in [3, 4, OWNER] {
+            mutex.word().0.store(tag, Relaxed);
+            let mut guard = mutex.lock().unwrap();
+            assert!(guard.owner_died(), "what it did inside, nobody knows");
+            guard.mark_consistent();
+        }
     }
 
     #[test]

@@ -136,9 +136,7 @@ impl<T: Plain> ReentrantMutex<T> {
         if let Some(guard) = self.lock_again() {
             return Ok(guard);
         }
-        let segment = self.object.segment();
-        let lock = &self.raw().lock;
-        match lock.lock(segment.slot(), deadline, |held| segment.suspect(held.owner)) {
+        match self.raw().lock.lock_in(self.object.segment(), deadline) {
             Ok(Some(taken)) => Ok(self.first(taken)),
             Ok(None) => Err(LockError::Held),
             Err(Poisoned) => Err(LockError::Poisoned),
@@ -168,8 +166,8 @@ impl<T: Plain> ReentrantMutex<T> {
         let mine = owner == Some(self.object.segment().slot())
             && raw.thread.load(Relaxed) == this_thread();
         mine.then(|| {
-            let depth = raw.depth.load(Relaxed);
-            raw.depth.store(depth.checked_add(1).expect("fewer than 4 billion guards"), Relaxed);
+            // Nobody has 4 billion guards, unless somebody has scribbled.
+            raw.depth.store(raw.depth.load(Relaxed).saturating_add(1), Relaxed);
             ReentrantGuard { mutex: self, unsend: PhantomData }
         })
     }

@@ -196,9 +196,8 @@ impl<T: ?Sized + Guarded> RwLock<T> {
 
     fn read_by(&self, deadline: Option<Deadline>) -> Result<RwLockReadGuard<'_, T>, LockError> {
         let suspect = || {
-            if let (Some(owner), _) = self.raw().writer.state() {
-                self.segment().suspect(owner);
-            }
+            let writer = &self.raw().writer;
+            writer.tenure().into_iter().for_each(|held| writer.suspect(self.segment(), held));
         };
         let read = self.raw().writer_left.wait_behind(deadline, || self.attempt_read(), suspect);
         read.unwrap_or(Err(LockError::Held))
@@ -247,9 +246,7 @@ impl<T: ?Sized + Guarded> RwLock<T> {
 
     fn write_by(&self, deadline: Option<Deadline>) -> Result<RwLockWriteGuard<'_, T>, LockError> {
         let segment = self.segment();
-        let writer = &self.raw().writer;
-        let taken = writer.lock(segment.slot(), deadline, |held| segment.suspect(held.owner));
-        let taken = match taken {
+        let taken = match self.raw().writer.lock_in(segment, deadline) {
             Ok(Some(taken)) => taken,
             Ok(None) => return Err(LockError::Held),
             Err(Poisoned) => return Err(LockError::Poisoned),
@@ -283,7 +280,11 @@ impl<T: ?Sized + Guarded> RwLock<T> {
         let index = self.object.id.index;
         // Only who ever attached has a count, and only then is it committed memory.
         let known = move |slot: &Slot| self.segment().is_marked(*slot, Mark::Touched, index);
-        self.segment().slots().filter(known).filter(|slot| self.count(*slot).load(SeqCst) != 0)
+        let reads = |slot: &Slot| {
+            let reads = || self.count(*slot).load(SeqCst) != 0;
+            reads() && !self.segment().is_nobody(*slot, reads)
+        };
+        self.segment().slots().filter(known).filter(reads)
     }
 
     /// Whether nobody reads. Only for who has the mutex.
@@ -461,6 +462,17 @@ mod tests {
         }
         lock.write().unwrap()[4][2] = 9;
         assert_eq!(lock.read().unwrap()[4], [1, 1, 9]);
+    }
+
+    #[test]
+    fn write_does_not_wait_for_readers_that_do_not_exist() {
+        let segment = Segment::builder().participants(3).bytes(1 << 20).anonymous().unwrap();
+        let lock = RwLock::new_in(&segment, 1_u32).unwrap();
+        let nobody = Slot::new(2);
+        segment.header().participants_high.store(3, SeqCst);
+        segment.set_mark(nobody, Mark::Touched, lock.object.id.index);
+        lock.count(nobody).store(1, SeqCst);
+        *lock.write().unwrap() = 2;
     }
 
     #[test]

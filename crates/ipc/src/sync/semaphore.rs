@@ -260,7 +260,28 @@ impl BoundedSemaphore {
     }
 
     fn acquire_by(&self, deadline: Option<Deadline>) -> Option<Permit<'_>> {
-        self.raw().waiters.wait_for(deadline, || self.try_acquire())
+        self.try_acquire().or_else(|| {
+            self.free_nobodys();
+            self.raw().waiters.wait_for(deadline, || self.try_acquire())
+        })
+    }
+
+    /// Frees the permits that nobody can give back, because they name no participant: somebody has
+    /// scribbled over them.
+    fn free_nobodys(&self) {
+        for owner in (0..self.object.entry.count).map(|permit| self.owner(permit)) {
+            let held = owner.load(SeqCst);
+            let names = || owner.load(SeqCst) == held;
+            let is_nobodys = match Slot::from_tag(held as u16) {
+                Some(slot) if held & !KEPT <= u32::from(u16::MAX) => {
+                    self.object.segment().is_nobody(slot, names)
+                }
+                _ => held != 0,
+            };
+            if is_nobodys {
+                let _ = owner.compare_exchange(held, 0, SeqCst, Relaxed);
+            }
+        }
     }
 
     /// Gives back a permit that this process has [kept](Permit::keep).
@@ -390,6 +411,18 @@ mod tests {
         assert_eq!(semaphore.available(), 1);
         drop(guarded);
         assert_eq!(semaphore.available(), 2);
+    }
+
+    #[test]
+    fn bounded_permits_of_nobody_are_taken_from_it() {
+        let segment = Segment::builder().participants(3).bytes(1 << 20).anonymous().unwrap();
+        let semaphore = BoundedSemaphore::new_in(&segment, 3).unwrap();
+        for (permit, held) in [3, 4 | KEPT, 1 << 20].into_iter().enumerate() {
+            semaphore.owner(permit as u64).store(held, SeqCst);
+        }
+        let permits = [semaphore.acquire(), semaphore.acquire(), semaphore.acquire()];
+        assert!(semaphore.acquire_timeout(Duration::ZERO).is_none(), "we are somebody");
+        drop(permits);
     }
 
     #[test]

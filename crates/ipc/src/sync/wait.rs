@@ -295,10 +295,9 @@ impl Patience {
     pub(crate) fn sleep(&mut self, word: &AtomicU32, value: u32) -> Slept {
         let slice = Deadline::after(self.next).or_earlier(self.deadline);
         match futex::wait(word, value, Some(slice)) {
+            // Also of one whom others beat to it again and again.
+            _ if self.deadline.is_some_and(|deadline| deadline.passed()) => Slept::TimedOut,
             Waited::Woken | Waited::Changed => Slept::Woken,
-            Waited::TimedOut if self.deadline.is_some_and(|deadline| deadline.passed()) => {
-                Slept::TimedOut
-            }
             Waited::TimedOut => {
                 self.next = (self.next * 2).min(PATIENCE.1);
                 Slept::Stuck

@@ -1,4 +1,4 @@
-//! What the stepping harness needs to look at a segment, copy it, and recover in the copy.
+//! What the tests' harnesses need to look at a segment, copy it, spoil it, and recover in the copy.
 //!
 //! Not for programs. Nothing in the rest of the crate behaves differently because this is there,
 //! unless it is asked to.
@@ -28,7 +28,10 @@ use crate::segment::participants::{Phase, Slot};
 use crate::segment::recovery;
 use crate::sync::mutex::RawMutex;
 
+mod anatomy;
 mod audit;
+
+pub use anatomy::{Region, open, regions};
 
 /// The deliberate errors that this build can be broken by, and the script that must find each.
 #[cfg(multiproc_mutants)]
@@ -94,6 +97,11 @@ impl Snapshot {
     /// What the segment holds now. Nobody may write to it meanwhile.
     pub fn of(segment: &Segment) -> Snapshot {
         Snapshot(bytes(segment).to_vec())
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 
     /// Whether the segment holds something else now; then that is taken over.

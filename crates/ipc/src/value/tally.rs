@@ -150,7 +150,7 @@ impl<'a> RawTally<'a> {
     fn new(segment: &'a Segment, entry: &Entry) -> Option<RawTally<'a>> {
         let numbers = u64::from(entry.element_bytes) / 8;
         let bytes = bytes(segment.geometry(), numbers)?;
-        let fits = entry.kind == Some(Kind::Tally) && entry.bytes == bytes;
+        let fits = entry.kind == Some(Kind::Tally) && numbers > 0 && entry.bytes == bytes;
         (fits && segment.is_inside(entry)).then_some(RawTally {
             segment,
             offset: entry.offset,
@@ -160,8 +160,7 @@ impl<'a> RawTally<'a> {
 
     fn numbers_at(&self, offset: u64) -> &'a [AtomicU64] {
         let first: &AtomicU64 = self.segment.raw(self.offset + offset);
-        let _last: &AtomicU64 =
-            self.segment.raw(self.offset + offset + (self.numbers.max(1) - 1) * 8);
+        let _last: &AtomicU64 = self.segment.raw(self.offset + offset + (self.numbers - 1) * 8);
         // SAFETY: first and last were checked to lie inside the mapping, and atomics may be shared.
         unsafe { std::slice::from_raw_parts(first, self.numbers as usize) }
     }
