@@ -44,6 +44,7 @@ mod fold;
 mod mutex;
 mod once;
 mod participants;
+mod queue;
 mod rwlock;
 mod semaphore;
 mod value;
@@ -233,6 +234,9 @@ impl<H: Serialize + DeserializeOwned + Send + Sync + 'static> Play<H> {
         execution::begin(start..start + BYTES as usize, known, pids, told);
         play(&this);
         execution::end();
+        // Nobody is in the middle of anything.
+        let living = testing::taken_slots(&whole);
+        assert_eq!(testing::audit(&whole, &living), Vec::<String>::new());
         // No lock is held when the handles are dropped.
         stage.beginning.restore(&whole);
     }
