@@ -31,6 +31,7 @@ use serde::de::DeserializeOwned;
 
 use crate::segment::Segment;
 use crate::segment::layout::Raw;
+use crate::segment::participants::{Mark, Phase};
 use crate::testing::{self, Bench, Snapshot};
 
 pub(crate) mod atomic;
@@ -60,6 +61,17 @@ const BYTES: u64 = 1 << 16;
 /// The process that the participant in `slot` stands for.
 fn pid(slot: u32) -> u32 {
     slot + 1
+}
+
+/// Somebody whose slot nobody has taken yet reaches things as any other, but has left no mark of it.
+fn forget_if_free(segment: &Segment) {
+    let slot = segment.slot();
+    if segment.participant(slot).state().phase == Phase::Free {
+        for index in segment.entries() {
+            segment.clear_mark(slot, Mark::Attached, index);
+            segment.clear_mark(slot, Mark::Touched, index);
+        }
+    }
 }
 
 /// A segment with something in it, as each execution of a model finds it.
@@ -132,7 +144,7 @@ impl<H: Serialize + DeserializeOwned + Send + Sync + 'static> Stage<H> {
         let handles = make(&first);
         let names = testing::name(&first, &handles).expect("handles of this segment");
         let mut segments = vec![first];
-        for _ in 1..participants {
+        for _ in 1..participants + free {
             segments.push(testing::join(&segments[0]).expect("room for all"));
         }
         for segment in &segments {
@@ -141,7 +153,9 @@ impl<H: Serialize + DeserializeOwned + Send + Sync + 'static> Stage<H> {
             let state = raw.state();
             assert!(raw.bury(state));
             raw.release(state);
-            raw.claim(pid(slot), pid(slot).into()).expect("free");
+            if slot < participants {
+                raw.claim(pid(slot), pid(slot).into()).expect("free");
+            }
         }
         let bench = Bench::new(&segments[0]).expect("room for a copy");
         let beginning = Snapshot::of(&segments[0]);
@@ -224,6 +238,7 @@ impl<H: Serialize + DeserializeOwned + Send + Sync + 'static> Play<H> {
         let participants = (0..whole.geometry().participants).map(|slot| {
             let segment = stage.bench.seen_from(slot);
             let handles = testing::reach(&segment, &stage.names).expect("made by `new`");
+            forget_if_free(&segment);
             Participant { segment, handles }
         });
         let (participants, dooms) = (participants.collect(), dooms.to_vec());
