@@ -34,7 +34,7 @@ pub(crate) const CAPACITY: usize = 3;
 pub(crate) const PERMITS: u64 = 2;
 
 const PARTICIPANTS: u32 = 4;
-const OBJECTS: u32 = 24;
+const OBJECTS: u32 = 32;
 const BYTES: u64 = 64 << 10;
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -88,7 +88,7 @@ impl Cargo {
             }
             Cargo::Queue(queue) => {
                 for _ in 0..2 {
-                    let mutex = queue.try_recv().expect("two messages");
+                    let mutex = queue.recv_timeout(PATIENCE).expect("two messages");
                     assert_eq!(*mutex.try_lock().expect("nobody else has it"), number);
                 }
             }

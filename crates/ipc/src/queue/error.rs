@@ -94,8 +94,12 @@ pub enum RecvError {
     /// The queue is empty, and nobody else has a handle, nor ever will.
     #[error("the queue is empty, and nobody else has it any more")]
     Disconnected,
-    /// A message came that does not hold a value of the type asked for. It is consumed; but if the
-    /// error is [`Error::CatalogHeld`], it is still there.
+    /// A message waits, and stays: to reach what it carries takes the catalog, in which a process was
+    /// stopped. Without a deadline it is waited for as long as [`Error::CatalogHeld`] says, and in
+    /// calls that never block for some milliseconds.
+    #[error("a message waits, but a process is stopped in the catalog")]
+    Held,
+    /// A message came that does not hold a value of the type asked for. It is consumed.
     #[error("a message was received that cannot be read, and dropped: {0}")]
     Message(#[from] Error),
 }
@@ -106,7 +110,7 @@ impl RecvError {
         match (error, wait) {
             // Somebody is stopped in the catalog, and there is no more time to wait for it.
             (Error::CatalogHeld, Wait::Until(Some(_))) => RecvError::Timeout,
-            (Error::CatalogHeld, Wait::Never) => RecvError::Empty,
+            (Error::CatalogHeld, _) => RecvError::Held,
             (error, _) => RecvError::Message(error),
         }
     }

@@ -212,9 +212,11 @@ impl Segment {
         )?;
         let raw = self.entry(index);
         raw.describe(spec, offset);
+        // First, or nobody would sweep what dies between the two.
+        // DEATH: a free entry more is looked at.
+        self.header().objects_high.fetch_max(index + 1, SeqCst);
         // DEATH: until this store the entry is free, whatever it says besides.
         raw.set_state(generation, Phase::Building(self.slot()));
-        self.header().objects_high.fetch_max(index + 1, SeqCst);
         Ok((ObjectId { index, generation }, offset))
     }
 
