@@ -62,6 +62,27 @@ pub(crate) fn play(
     counts.into_inner().expect("no panic")
 }
 
+/// Does `work` on a thread for each processor, to which that thread and all that it starts keep.
+#[cfg(multiproc_mutants)]
+pub(crate) fn on_each_processor(work: impl Fn() + Sync) {
+    std::thread::scope(|scope| {
+        for processor in processors() {
+            let work = &work;
+            scope.spawn(move || {
+                keep_to(processor);
+                work();
+            });
+        }
+    });
+}
+
+/// Has the calling thread run on one processor only.
+fn keep_to(processor: usize) {
+    let mut one = CpuSet::new();
+    one.set(processor).expect("a processor");
+    sched_setaffinity(Pid::from_raw(0), &one).expect("a processor of ours");
+}
+
 fn processors() -> Vec<usize> {
     let allowed = sched_getaffinity(Pid::from_raw(0)).expect("the processors of this process");
     (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false)).collect()
@@ -173,9 +194,7 @@ pub(crate) fn controller() {
     let threads = std::fs::read_dir("/proc/self/task").expect("the threads of this process");
     assert!(threads.count() <= 2, "who forks must be alone, but for libtest's thread that waits");
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).expect("a signal for the parent's death");
-    let mut one = CpuSet::new();
-    one.set(processor.parse().expect("a number")).expect("a processor");
-    sched_setaffinity(Pid::from_raw(0), &one).expect("a processor of ours");
+    keep_to(processor.parse().expect("a number"));
     let plan = Plan { samples: samples.parse().ok(), only: only.parse().ok() };
     let mut report = Report::new();
     sweep(&script, plan, &mut report);

@@ -71,6 +71,11 @@ fn catalog_survives_every_instruction() {
 }
 
 #[test]
+fn lifecycle_survives_every_instruction() {
+    group("lifecycle");
+}
+
+#[test]
 fn mutex_survives_every_instruction() {
     group("mutex");
 }

@@ -24,6 +24,9 @@ use crate::world::{CONTROLLER, UNDERSTUDY, VICTIMS, World};
 /// Once it goes on, a victim that was stopped ends within this time.
 const TO_THE_END: Duration = Duration::from_secs(8);
 
+/// At how many moments an operation that hardly changes anything is stopped.
+const LOOKS: u64 = 40;
+
 /// What of the victim's deeds may be seen in one state and not in the next: what is under a lock
 /// is not known while its owner is dead.
 const MAY_FALL: [&str; 3] = ["changed", "written", "nested"];
@@ -105,6 +108,12 @@ pub(crate) fn sweep(script: &Script, plan: Plan, report: &mut Report) {
             sweep.wake(state, sleeper, Fate::GoesOn);
         }
     }
+    if plan.only.is_none() {
+        let looks = plan.samples.map_or(LOOKS, |samples| LOOKS.min(samples as u64 * 2));
+        for (state, after) in moments(&states, looks) {
+            sweep.stall(state, after, Amount::Laps, Fate::GoesOn);
+        }
+    }
     if let (Some(sleeper), Some(meanwhile)) = (script.sleeper, script.meanwhile)
         && plan.only.unwrap_or(0) == 0
     {
@@ -117,6 +126,25 @@ struct State {
     snapshot: Snapshot,
     /// How many instructions of the victim it lasts; the last of them changes it.
     lasts: u64,
+}
+
+/// So many moments of an operation that looks more than it changes, at even distances: what it has
+/// read until then is no longer so when it goes on. None of any other, which is stopped before each
+/// of its changes.
+fn moments(states: &[State], count: u64) -> impl Iterator<Item = (usize, u64)> {
+    const FEW: usize = 3;
+    let total: u64 = states.iter().map(|state| state.lasts).sum();
+    let count = if states.len() <= FEW { count } else { 0 };
+    (1..=count).filter_map(move |number| {
+        let mut after = total * number / (count + 1);
+        for (state, found) in states.iter().enumerate() {
+            if after < found.lasts {
+                return Some((state, after));
+            }
+            after -= found.lasts;
+        }
+        None
+    })
 }
 
 /// What becomes of a stopped victim.

@@ -65,6 +65,22 @@ mutants! {
     DeathUntold: "mutex/hold",
     /// Who lets go of a lock wakes nobody.
     UnlockUntold: "mutex/change",
+    /// The next owner of a lock that may be taken again goes on counting where the dead one stopped.
+    DepthKept: "reentrant/wait-for-dead",
+    /// Who reads does not look for a writer.
+    WriterIgnored: "rwlock/read-beside-writer",
+    /// Who writes does not look for readers.
+    ReadersIgnored: "rwlock/write-beside-reader",
+    /// A dead reader reads for ever.
+    ReaderKept: "rwlock/read",
+    /// The last reader to leave does not wake the writer.
+    LastReaderUntold: "rwlock/end-read",
+    /// Who waits at a condition variable lets go of the lock before it can be notified.
+    AnnouncedLate: "condvar/wait",
+    /// Recovery does not wake who waits at a condition variable.
+    NotificationUntold: "condvar/notify-all",
+    /// Recovery does not wake who waits for a semaphore to be raised.
+    ReleaseUntold: "semaphore/release",
     /// The permits of the dead stay theirs.
     PermitsKept: "semaphore/permit",
     /// A death does not break a barrier.
@@ -84,6 +100,23 @@ mutants! {
     ShareKept: "values/add-to-base",
     /// A tally does not name the task that it counts.
     TaskUnnamed: "tally/commit",
+    // Maps.
+    /// A bucket stays claimed by the dead.
+    ClaimKept: "map/insert-new",
+    /// Recovery frees the buckets that the living have claimed, too.
+    AnyClaimFreed: "map/insert-beside-dead",
+    /// An entry can be found before it is whole.
+    LiveBeforeEntry: "map/insert-new",
+    /// A search ends before it has come to the new entry.
+    ReachUnraised: "map/insert-new",
+    /// Removing an entry hides those that are farther from their home.
+    ReachCleared: "map/remove-before-another",
+    /// Who is reading an entry does not find out that another has come in its place.
+    VersionKept: "map/get",
+    /// A value is written over the one that counts.
+    ReplacedInPlace: "map/insert-over",
+    /// What the values of a map name is not kept alive.
+    ValuesUnreached: "map/insert-handle",
     // Objects and participants.
     /// An object can be reached before its maker is attached to it.
     LiveBeforeAttached: "catalog/create",

@@ -17,6 +17,7 @@ mod condvar;
 mod event;
 mod inline;
 mod lease;
+mod lifecycle;
 mod map;
 mod mutex;
 mod once;
@@ -149,6 +150,7 @@ pub(crate) fn all() -> Vec<Script> {
     [
         slots::SCRIPTS,
         catalog::SCRIPTS,
+        lifecycle::SCRIPTS,
         mutex::SCRIPTS,
         queue::SCRIPTS,
         inline::SCRIPTS,

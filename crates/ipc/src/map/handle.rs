@@ -363,7 +363,7 @@ where
 }
 
 named!(Map<K, V>);
-travels!(Map<K, V>);
+travels!(impl [K, V] Map<K, V>);
 
 impl<K, V> Shared for Map<K, V> {
     const KIND: Kind = Kind::Map;

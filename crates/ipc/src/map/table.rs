@@ -8,6 +8,7 @@ use super::layout::{RawMap, Shape};
 use crate::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::atomic::{AtomicU32, AtomicU64, fence};
 use crate::codec::Encoded;
+use crate::mutant::mutant;
 use crate::queue::carried;
 use crate::segment::catalog::{Entry, ObjectId};
 use crate::segment::participants::Slot;
@@ -195,18 +196,24 @@ impl<'a> RawTable<'a> {
         });
         let Some(bucket) = claimed else { return Added::Full };
         let distance = (bucket + self.shape.capacity - home) % self.shape.capacity;
-        // DEATH: I3, the reach is too large.
-        self.reaches()[home as usize].fetch_max(distance + 1, Relaxed);
+        if !mutant!(ReachUnraised) {
+            // DEATH: I3, the reach is too large.
+            self.reaches()[home as usize].fetch_max(distance + 1, Relaxed);
+        }
         let cell = self.cell(bucket);
-        let version = cell.version().load(Relaxed).wrapping_add(1);
+        let changed = u64::from(!mutant!(VersionKept));
+        let version = cell.version().load(Relaxed).wrapping_add(changed);
         // ORDERING(map-version): Release; pairs with Acquire in `read`.
         cell.version().store(version, Release);
         // ORDERING(map-version): I4, the version before what readers of the last one may read.
         fence(Release);
+        let live = Bucket { hash: key.hash, state: State::Live };
+        if mutant!(LiveBeforeEntry) {
+            self.buckets()[bucket as usize].store(live.pack(), Release);
+        }
         // DEATH: the bucket is claimed in our name, and recovery frees it.
         cell.set_key(&key.bytes);
         self.fill(cell, version, value);
-        let live = Bucket { hash: key.hash, state: State::Live };
         // ORDERING(map-bucket): Release; pairs with Acquire in `read`.
         // DEATH: before, recovery frees the bucket; after, the entry is there.
         self.buckets()[bucket as usize].store(live.pack(), Release);
@@ -241,7 +248,10 @@ impl<'a> RawTable<'a> {
         // ORDERING(map-version): I4, the version that readers of this value compare was stored before.
         fence(Release);
         // DEATH: this value does not count.
-        self.fill(cell, version, value);
+        self.fill(cell, if mutant!(ReplacedInPlace) { found.version } else { version }, value);
+        if mutant!(ReplacedInPlace) {
+            return;
+        }
         // ORDERING(map-version): Release; pairs with Acquire in `read`.
         // DEATH: before, the old value counts; after, the new one.
         cell.version().store(version, Release);
@@ -270,7 +280,7 @@ impl<'a> RawTable<'a> {
             bucket.state == State::Live && self.home(bucket.hash) == home
         };
         let span = self.span(home, reach.load(Relaxed)).zip(1..);
-        let farthest = span.filter(|(bucket, _)| live(bucket)).last();
+        let farthest = span.filter(|(bucket, _)| live(bucket) && !mutant!(ReachCleared)).last();
         // DEATH: the reach is too large.
         reach.store(farthest.map_or(0, |(_, count)| count), Relaxed);
     }
@@ -322,7 +332,9 @@ pub(crate) fn recover(segment: &Segment, entry: &Entry, dead: Slot) {
     let Some(table) = RawTable::new(segment, entry) else { return };
     for word in table.buckets() {
         let seen = word.load(SeqCst);
-        if Bucket::unpack(seen).state == State::Claimed(dead) {
+        let claimant = claimant(word);
+        let died = claimant == Some(dead) && !mutant!(ClaimKept);
+        if died || claimant.is_some() && mutant!(AnyClaimFreed) {
             // DEATH: freed or not; who recovers next does the rest.
             let _ = word.compare_exchange(seen, FREE, SeqCst, Relaxed);
         }
@@ -335,7 +347,7 @@ pub(crate) fn recover(segment: &Segment, entry: &Entry, dead: Slot) {
 pub(crate) fn each_carried(segment: &Segment, entry: &Entry, visit: &mut dyn FnMut(ObjectId)) {
     let Some(table) = RawTable::new(segment, entry) else { return };
     // I5: whoever is about to make it 1 is attached to what it stores.
-    if table.words().carries.load(SeqCst) == 0 {
+    if table.words().carries.load(SeqCst) == 0 || mutant!(ValuesUnreached) {
         return;
     }
     for (bucket, word) in (0..).zip(table.buckets()) {

@@ -16,9 +16,9 @@ use crate::mutant::mutant;
 use crate::segment::catalog::{Entry, Kind, ObjectId, Phase};
 use crate::segment::{Segment, root};
 
-/// Calls `visit` with every object that the one which `entry` describes keeps alive: those that a queue's messages
-/// carry, its blocks, the queue of a channel's end, what a root names, what
-/// the values of a map do.
+/// Calls `visit` with every object that the one which `entry` describes keeps alive: those that a
+/// queue's messages carry, its blocks, the queue of a channel's end, what a root names, what the
+/// values of a map do.
 pub(crate) fn each(segment: &Segment, entry: &Entry, visit: &mut dyn FnMut(ObjectId)) {
     match entry.kind {
         Some(Kind::Queue) => {}

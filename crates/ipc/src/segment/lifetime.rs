@@ -493,9 +493,6 @@ pub(crate) use named;
 
 /// Sends a handle as a number within its segment. A second parameter is a mode's name, or any type.
 macro_rules! travels {
-    (Map<K, V>) => {
-        crate::segment::travels!(impl [K, V] Map<K, V>);
-    };
     ($name:ident $(< $of:ident $(: $(?$sized:ident +)? $bound:path)? $(, $mode:ident)? >)?) => {
         crate::segment::travels!(
             impl [$($of $(: $(?$sized +)? $bound)?)?] $name $(< $of $(, $mode)? >)?

@@ -20,6 +20,7 @@ use super::wait::EventCount;
 use crate::atomic::Ordering::SeqCst;
 use crate::atomic::fence;
 use crate::error::Error;
+use crate::mutant::mutant;
 use crate::segment::catalog::{Entry, Kind};
 use crate::segment::layout::Geometry;
 use crate::segment::lifetime::Shared;
@@ -176,7 +177,7 @@ impl Condvar {
 
 /// Wakes everybody who waits at the condition variable that `entry` describes.
 pub(crate) fn wake_all(segment: &Segment, entry: &Entry) {
-    if Condvar::fits(segment.geometry(), entry) {
+    if Condvar::fits(segment.geometry(), entry) && !mutant!(NotificationUntold) {
         segment.raw::<EventCount>(entry.offset).recover();
     }
 }

@@ -27,6 +27,7 @@ use super::mutex::{LockError, Poisoned, RawMutex, Refused, Taken};
 use crate::atomic::AtomicU32;
 use crate::atomic::Ordering::Relaxed;
 use crate::error::Error;
+use crate::mutant::mutant;
 use crate::plain::Plain;
 use crate::segment::catalog::{Entry, Kind};
 use crate::segment::layout::{Geometry, Raw};
@@ -175,7 +176,8 @@ impl<T: Plain> ReentrantMutex<T> {
     fn first(&self, _: Taken) -> ReentrantGuard<'_, T> {
         let raw = self.raw();
         // DEATH: the lock names us; who gets it next writes both anew.
-        raw.depth.store(1, Relaxed);
+        let left = if mutant!(DepthKept) { raw.depth.load(Relaxed) } else { 0 };
+        raw.depth.store(left + 1, Relaxed);
         raw.thread.store(this_thread(), Relaxed);
         ReentrantGuard { mutex: self, unsend: PhantomData }
     }

@@ -41,6 +41,7 @@ use super::wait::EventCount;
 use crate::atomic::Ordering::SeqCst;
 use crate::atomic::{AtomicU64, fence};
 use crate::error::Error;
+use crate::mutant::mutant;
 use crate::plain::Plain;
 use crate::segment::catalog::{Entry, Kind};
 use crate::segment::layout::{Geometry, Raw};
@@ -210,7 +211,7 @@ impl<T: ?Sized + Guarded> RwLock<T> {
         count.fetch_add(1, SeqCst);
         fence(SeqCst);
         let (writer, poisoned) = self.raw().writer.state();
-        if writer.is_none() && !poisoned {
+        if (writer.is_none() || mutant!(WriterIgnored)) && !poisoned {
             return Some(Ok(RwLockReadGuard {
                 lock: self,
                 owner_died: self.raw().writer.owner_died(),
@@ -225,7 +226,9 @@ impl<T: ?Sized + Guarded> RwLock<T> {
     fn leave(&self) {
         self.count(self.segment().slot()).fetch_sub(1, SeqCst);
         // DEATH: counted out, and the writer not woken; recovery does it.
-        self.raw().readers_left.notify(1);
+        if !mutant!(LastReaderUntold) {
+            self.raw().readers_left.notify(1);
+        }
     }
 
     /// Takes the lock, to write. Blocks while anybody else has it.
@@ -291,7 +294,7 @@ impl<T: ?Sized + Guarded> RwLock<T> {
     fn is_alone(&self) -> bool {
         // ORDERING(rwlock): after taking the mutex.
         fence(SeqCst);
-        self.readers().next().is_none()
+        self.readers().next().is_none() || mutant!(ReadersIgnored)
     }
 
     fn write_guard(&self, taken: Taken) -> RwLockWriteGuard<'_, T> {
@@ -417,7 +420,9 @@ impl<T: ?Sized + Guarded + fmt::Debug> fmt::Debug for RwLockWriteGuard<'_, T> {
 pub(crate) fn recover(segment: &Segment, index: u32, entry: &Entry, dead: Slot) {
     if entry.bytes >= DATA {
         segment.raw::<RawRwLock>(entry.offset).writer.recover(dead);
-        count(segment, dead, index).store(0, SeqCst);
+        if !mutant!(ReaderKept) {
+            count(segment, dead, index).store(0, SeqCst);
+        }
     }
 }
 

@@ -359,7 +359,9 @@ pub(crate) fn recover(segment: &Segment, entry: &Entry, dead: Slot) {
 /// Wakes everybody who waits at the semaphore, of either kind, that `entry` describes.
 pub(crate) fn wake_all(segment: &Segment, entry: &Entry) {
     if Semaphore::fits(segment.geometry(), entry) {
-        segment.raw::<RawSemaphore>(entry.offset).waiters.recover();
+        if !mutant!(ReleaseUntold) {
+            segment.raw::<RawSemaphore>(entry.offset).waiters.recover();
+        }
     } else if BoundedSemaphore::fits(segment.geometry(), entry) {
         segment.raw::<RawBounded>(entry.offset).waiters.recover();
     }

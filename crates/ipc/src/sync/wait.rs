@@ -204,8 +204,12 @@ impl EventCount {
         deadline: Option<Deadline>,
         release: impl FnOnce() -> R,
     ) -> (R, bool) {
-        let ticket = self.announce();
-        let released = release();
+        let (ticket, released) = if mutant!(AnnouncedLate) {
+            let released = release();
+            (self.announce(), released)
+        } else {
+            (self.announce(), release())
+        };
         let waited = self.sleep(ticket, deadline);
         self.sign_off(ticket);
         (released, waited != Waited::TimedOut)
