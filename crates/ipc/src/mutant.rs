@@ -71,8 +71,6 @@ mutants! {
     WriterIgnored: "rwlock/read-beside-writer",
     /// Who writes does not look for readers.
     ReadersIgnored: "rwlock/write-beside-reader",
-    /// A dead reader reads for ever.
-    ReaderKept: "rwlock/read",
     /// The last reader to leave does not wake the writer.
     LastReaderUntold: "rwlock/end-read",
     /// Who waits at a condition variable lets go of the lock before it can be notified.

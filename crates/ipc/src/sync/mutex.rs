@@ -8,7 +8,8 @@
 //! # Shared layout and states
 //!
 //! ```text
-//! RawMutex   u32   [ waiting 31 | owner died 30 | poisoned 29 | ended tenures 13 | owner 16 ]
+//! RawMutex   u32   [ waiting 31 | owner died 30 | poisoned 29 | starving 28
+//!                    | ended tenures 12 | owner 16 ]
 //! ```
 //!
 //! The tenures that were ended for the dead are counted, and the count stays while others come and
@@ -22,13 +23,26 @@
 //! | `died + owner` | held by one who was told, and has not yet said that the data is consistent |
 //! | `poisoned` | nobody gets it: one who was told let go without saying so |
 //!
-//! `waiting` may be added to any: somebody may be asleep.
+//! `waiting` may be added to any: somebody may be asleep. So may `starving`, which somebody sets who
+//! has waited for long: who calls [`lock`](RawMutex::lock) takes a starving lock only once it has
+//! slept for it, and whoever does clears the mark.
 //!
 //! # Invariants
 //!
 //! - I1 The owner's field changes from 0 to a slot by that slot, and back by it or by recovery
 //!   after its death.
 //! - I2 A sleeper set `waiting`, and whoever takes the word while others may sleep keeps it.
+//! - I3 `starving` keeps nobody out for longer than a first sleep lasts: whoever set it may be dead, or
+//!   stopped.
+//!
+//! # Fairness
+//!
+//! Who comes along may take the lock before those who sleep: that is what makes it fast, as a woken
+//! thread takes a thousand times as long to come as the lock is held. But only until somebody has
+//! waited for [a millisecond](super::wait::STARVING_AFTER): then it goes to one of those who sleep,
+//! whom the kernel wakes in the order in which they fell asleep. What never sleeps, `try_lock`, is no
+//! part of this. It is the starvation mode of Go's `sync.Mutex`, without a hand-over to somebody in
+//! particular, who might be dead.
 //!
 //! # Orderings
 //!
@@ -66,8 +80,9 @@ use crate::structure::Structure;
 const WAITING: u32 = 1 << 31;
 const DIED: u32 = 1 << 30;
 const POISONED: u32 = 1 << 29;
+const STARVING: u32 = 1 << 28;
 const OWNER: u32 = 0xffff;
-const TENURES: u32 = 0x1fff << 16;
+const TENURES: u32 = 0xfff << 16;
 const ONE_TENURE: u32 = 1 << 16;
 
 /// The word of a lock, in shared memory.
@@ -92,6 +107,17 @@ pub(crate) enum Taken {
     OwnerDied,
 }
 
+/// What somebody who wants the lock has done for it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Claim {
+    /// Nothing, and will not wait.
+    Tries,
+    /// It has come to wait.
+    Comes,
+    /// It has slept.
+    HasSlept,
+}
+
 /// Why a lock was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
@@ -102,19 +128,23 @@ pub(crate) enum Refused {
 impl RawMutex {
     /// One attempt, which never sleeps.
     pub(crate) fn try_lock(&self, me: Slot) -> Result<Taken, Refused> {
-        self.try_lock_as(u32::from(me.tag()))
+        self.try_lock_as(u32::from(me.tag()), Claim::Tries)
     }
 
-    fn try_lock_as(&self, mine: u32) -> Result<Taken, Refused> {
+    fn try_lock_as(&self, mine: u32, claim: Claim) -> Result<Taken, Refused> {
+        let cleared = if claim == Claim::HasSlept { STARVING } else { 0 };
         let mut word = 0;
         loop {
-            // ORDERING(mutex): Acquire; pairs with Release in `unlock` and `recover`.
+            // ORDERING(mutex): Acquire; pairs with Release in `free` and `recover`.
             // DEATH: the word names us; recovery passes it on.
-            match self.0.compare_exchange_weak(word, word | mine, Acquire, Relaxed) {
+            match self.0.compare_exchange_weak(word, word & !cleared | mine, Acquire, Relaxed) {
                 Ok(_) if word & DIED != 0 => return Ok(Taken::OwnerDied),
                 Ok(_) => return Ok(Taken::Clean),
                 Err(now) if now & POISONED != 0 => return Err(Refused::Poisoned),
                 Err(now) if now & OWNER != 0 => return Err(Refused::Held),
+                Err(now) if now & STARVING != 0 && claim == Claim::Comes => {
+                    return Err(Refused::Held);
+                }
                 Err(now) => word = now,
             }
         }
@@ -122,47 +152,64 @@ impl RawMutex {
 
     /// Takes the lock, or `None` at the deadline. `stuck` is called whenever somebody has held the
     /// lock for a while: it finds out whether that one is alive, and recovers if not.
+    #[inline]
     pub(crate) fn lock(
         &self,
         me: Slot,
         deadline: Option<Deadline>,
-        mut stuck: impl FnMut(Tenure),
+        stuck: impl FnMut(Tenure),
     ) -> Result<Option<Taken>, Poisoned> {
         let mine = u32::from(me.tag());
-        let attempt = |mine| match self.try_lock_as(mine) {
+        // ORDERING(mutex), DEATH: as in `try_lock_as`.
+        if self.0.compare_exchange(0, mine, Acquire, Relaxed).is_ok() {
+            return Ok(Some(Taken::Clean));
+        }
+        self.lock_contended(mine, deadline, stuck)
+    }
+
+    #[cold]
+    fn lock_contended(
+        &self,
+        mine: u32,
+        deadline: Option<Deadline>,
+        mut stuck: impl FnMut(Tenure),
+    ) -> Result<Option<Taken>, Poisoned> {
+        let attempt = |mine, claim| match self.try_lock_as(mine, claim) {
             Ok(taken) => Some(Ok(taken)),
             Err(Refused::Poisoned) => Some(Err(Poisoned)),
             Err(Refused::Held) => None,
         };
-        if let Some(done) = spin(|| attempt(mine)) {
+        if let Some(done) = spin(|| attempt(mine, Claim::Comes)) {
             return done.map(Some);
         }
         let mut patience = Patience::until(deadline);
+        let mut claim = Claim::Comes;
         loop {
             // I2: from here on, others may sleep too.
-            if let Some(done) = attempt(mine | WAITING) {
+            if let Some(done) = attempt(mine | WAITING, claim) {
                 return done.map(Some);
             }
             let word = self.0.load(Relaxed);
-            if word & OWNER == 0 {
+            let starving = if patience.is_starving() { STARVING } else { 0 };
+            if word & (OWNER | STARVING) == 0 {
                 continue;
             }
-            if word & WAITING == 0
-                && self.0.compare_exchange(word, word | WAITING, Relaxed, Relaxed).is_err()
-            {
+            let asleep = word | WAITING | starving;
+            // DEATH: I3.
+            if word != asleep && self.0.compare_exchange(word, asleep, Relaxed, Relaxed).is_err() {
                 continue;
             }
-            match patience.sleep(&self.0, word | WAITING) {
+            match patience.sleep(&self.0, asleep) {
                 Slept::Woken => {}
                 Slept::Stuck => {
-                    let word = word | WAITING;
-                    let owner = Slot::from_tag((word & OWNER) as u16);
+                    let owner = Slot::from_tag((asleep & OWNER) as u16);
                     if let Some(owner) = owner {
-                        stuck(Tenure { owner, word });
+                        stuck(Tenure { owner, word: asleep });
                     }
                 }
-                Slept::TimedOut => return attempt(mine | WAITING).transpose(),
+                Slept::TimedOut => return attempt(mine | WAITING, Claim::HasSlept).transpose(),
             }
+            claim = Claim::HasSlept;
         }
     }
 
@@ -222,27 +269,32 @@ impl RawMutex {
 
     /// Lets go. Only for the owner, who poisons the lock if it was told of a death and has not said
     /// that the data is consistent.
+    #[inline]
     pub(crate) fn unlock(&self) {
         let word = self.0.load(Relaxed);
-        let poisons = word & DIED != 0;
-        let left = word & TENURES | if poisons { POISONED } else { 0 };
-        // ORDERING(mutex): Release; pairs with Acquire in `try_lock`.
-        // DEATH: free or poisoned, and a sleeper not woken; recovery wakes it.
-        let word = self.0.swap(left, Release);
-        if word & WAITING != 0 && !mutant!(UnlockUntold) {
-            futex::wake(&self.0, if poisons { u32::MAX } else { 1 });
-        }
+        self.free(word, if word & DIED != 0 { POISONED } else { 0 });
     }
 
     /// Lets go without a word about the data: who comes next is told what we were told.
     pub(crate) fn pass_on(&self, taken: Taken) {
         let died = if taken == Taken::OwnerDied { DIED } else { 0 };
-        let left = self.0.load(Relaxed) & TENURES | died;
-        // ORDERING(mutex): Release; pairs with Acquire in `try_lock`.
-        // DEATH: free, and a sleeper not woken; recovery wakes it.
-        let word = self.0.swap(left, Release);
-        if word & WAITING != 0 {
-            futex::wake(&self.0, 1);
+        self.free(self.0.load(Relaxed), died);
+    }
+
+    /// Frees the word, which was `seen`, and leaves those marks in it.
+    #[inline]
+    fn free(&self, mut seen: u32, marks: u32) {
+        loop {
+            let left = seen & (TENURES | STARVING) | marks;
+            // ORDERING(mutex): Release; pairs with Acquire in `try_lock_as`.
+            // DEATH: free or poisoned, and a sleeper not woken; recovery wakes it.
+            match self.0.compare_exchange_weak(seen, left, Release, Relaxed) {
+                Ok(_) => break,
+                Err(now) => seen = now,
+            }
+        }
+        if seen & WAITING != 0 && !mutant!(UnlockUntold) {
+            futex::wake(&self.0, if marks & POISONED != 0 { u32::MAX } else { 1 });
         }
     }
 
@@ -260,6 +312,10 @@ impl RawMutex {
                 Ok(_) => break,
                 Err(now) => word = now,
             }
+        }
+        // It may be the dead who was starving; who else is says so again.
+        if word & STARVING != 0 {
+            self.0.fetch_and(!STARVING, Relaxed);
         }
         futex::wake_all(&self.0);
     }
@@ -312,17 +368,18 @@ pub(crate) struct Poisoned;
 
 /// Plain data in shared memory that one thread of one process at a time may use.
 ///
-/// A handle: clone it, send it to another process as an argument or in a message. Python's
-/// `multiprocessing.Lock`, with the data inside it. The data may be a slice: a `Mutex<[u64]>` is
-/// [made](Mutex::zeroed) of any length and gives out `&mut [u64]`, as Python's
-/// `multiprocessing.Array` does with its lock held. A thread
-/// that takes the lock while it has it waits for itself; a
-/// [`ReentrantMutex`](crate::ReentrantMutex) is for that.
+/// A handle: clone it, send it to another process as an argument or in a message. The data may be a
+/// slice: a `Mutex<[u64]>` is [made](Mutex::zeroed) of any length and gives out `&mut [u64]`, as
+/// Python's `multiprocessing.Array` does with its lock held. A thread that takes the lock while it has
+/// it waits for itself; a [`ReentrantMutex`](crate::ReentrantMutex) is for that.
 ///
 /// When an owner dies, the next one gets the lock with a guard that [says so](MutexGuard::owner_died):
 /// it repairs the data and calls [`mark_consistent`](MutexGuard::mark_consistent); if it lets go
 /// without, the lock is poisoned. Nobody ever waits for the dead. A panic is no death: it lets go as
 /// the end of a scope does, and is told to nobody.
+///
+/// Who comes along may take the lock before those who sleep for it, until one of them has waited for
+/// a millisecond: then those who come queue up behind them.
 ///
 /// Python's `multiprocessing.Lock`, with the data inside it. That stays locked for ever when its
 /// owner is killed, and anybody may release it, once; here only the guard lets go. To signal, take a
@@ -583,6 +640,28 @@ mod tests {
         assert_eq!(mutex.try_lock(Slot::new(1)), Err(Refused::Held));
         mutex.unlock();
         assert_eq!(mutex.try_lock(Slot::new(1)), Ok(Taken::Clean));
+    }
+
+    #[test]
+    fn lock_that_somebody_starves_for_is_not_for_who_has_just_come() {
+        let mutex = word();
+        let mine = u32::from(Slot::new(0).tag());
+        mutex.0.store(STARVING | WAITING, Relaxed);
+        assert_eq!(mutex.try_lock_as(mine, Claim::Comes), Err(Refused::Held));
+        assert_eq!(mutex.try_lock_as(mine, Claim::Tries), Ok(Taken::Clean));
+        mutex.unlock();
+        assert_eq!(mutex.0.load(Relaxed), STARVING, "somebody still does");
+        assert_eq!(mutex.try_lock_as(mine, Claim::HasSlept), Ok(Taken::Clean));
+        mutex.unlock();
+        assert_eq!(mutex.0.load(Relaxed), 0);
+        // Whoever set it is gone: who waits has slept in the end.
+        mutex.0.store(STARVING, Relaxed);
+        assert_eq!(mutex.lock(Slot::new(0), None, |_| ()), Ok(Some(Taken::Clean)));
+        mutex.recover(Slot::new(1));
+        mutex.0.fetch_or(STARVING, Relaxed);
+        mutex.recover(Slot::new(1));
+        assert_eq!(mutex.state(), (Some(Slot::new(0)), false));
+        assert_eq!(mutex.0.load(Relaxed) & STARVING, 0, "the dead do not starve");
     }
 
     #[test]

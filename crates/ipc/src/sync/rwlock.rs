@@ -420,9 +420,7 @@ impl<T: ?Sized + Guarded + fmt::Debug> fmt::Debug for RwLockWriteGuard<'_, T> {
 pub(crate) fn recover(segment: &Segment, index: u32, entry: &Entry, dead: Slot) {
     if entry.bytes >= DATA {
         segment.raw::<RawRwLock>(entry.offset).writer.recover(dead);
-        if !mutant!(ReaderKept) {
-            count(segment, dead, index).store(0, SeqCst);
-        }
+        count(segment, dead, index).store(0, SeqCst);
     }
 }
 

@@ -44,6 +44,8 @@ use crate::segment::layout::Raw;
 
 /// How often a waiter looks again before it sleeps. Once in a model, where it is no use.
 const SPINS: u32 = if cfg!(loom) { 1 } else { 64 };
+/// How long a thread waits for an owner before it calls itself starving.
+pub(crate) const STARVING_AFTER: Duration = Duration::from_millis(1);
 /// The first and the longest sleep of a thread stuck behind an owner.
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
 
@@ -275,6 +277,7 @@ fn first_patience() -> Duration {
 
 /// Sleeps of growing length for a thread that waits for one owner, who may be dead.
 pub(crate) struct Patience {
+    starves: Deadline,
     next: Duration,
     deadline: Option<Deadline>,
 }
@@ -282,7 +285,7 @@ pub(crate) struct Patience {
 /// What a sleep of [`Patience`] ended with.
 #[must_use]
 pub(crate) enum Slept {
-    /// The word changed, or may have.
+    /// The word changed, or may have; or the thread is starving now.
     Woken,
     /// Nothing happened for a while: is the owner alive?
     Stuck,
@@ -292,20 +295,30 @@ pub(crate) enum Slept {
 
 impl Patience {
     pub(crate) fn until(deadline: Option<Deadline>) -> Patience {
-        Patience { next: first_patience(), deadline }
+        let next = first_patience();
+        // Who does not look again by itself is starving from the start, and so it is in a model.
+        let at_once = next > PATIENCE.1 || cfg!(loom);
+        let starves = Deadline::after(if at_once { Duration::ZERO } else { STARVING_AFTER });
+        Patience { starves, next, deadline }
+    }
+
+    /// Whether the thread has waited for long.
+    pub(crate) fn is_starving(&self) -> bool {
+        self.starves.passed()
     }
 
     /// Sleeps while `word` holds `value`, for a while.
     pub(crate) fn sleep(&mut self, word: &AtomicU32, value: u32) -> Slept {
-        let slice = Deadline::after(self.next).or_earlier(self.deadline);
-        match futex::wait(word, value, Some(slice)) {
+        let starving = self.is_starving();
+        let slice = if starving { Deadline::after(self.next) } else { self.starves };
+        match futex::wait(word, value, Some(slice.or_earlier(self.deadline))) {
             // Also of one whom others beat to it again and again.
             _ if self.deadline.is_some_and(|deadline| deadline.passed()) => Slept::TimedOut,
-            Waited::Woken | Waited::Changed => Slept::Woken,
-            Waited::TimedOut => {
+            Waited::TimedOut if starving => {
                 self.next = (self.next * 2).min(PATIENCE.1);
                 Slept::Stuck
             }
+            Waited::Woken | Waited::Changed | Waited::TimedOut => Slept::Woken,
         }
     }
 }
