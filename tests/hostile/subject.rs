@@ -189,7 +189,6 @@ impl Subject {
     fn spoil_and_use(&self, case: Case, number: u64) {
         let mut bytes = self.world.bytes.clone();
         case.apply(&mut bytes, &self.world.regions);
-        cases::leave_out(&mut bytes, &self.world.regions);
         self.file.write_all_at(&bytes, 0).expect("room for the segment");
         battery::look(&self.steps, &self.name);
         // Who lives and holds the catalog is waited for ten seconds, each time.
