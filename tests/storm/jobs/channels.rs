@@ -5,7 +5,8 @@
 //! told of a death: that happens at most once for each of the other side that was killed.
 
 use multiproc::{
-    Error, Process, Queue, RecvError, Segment, SendError, Sender, SpawnError, Spawner, channel,
+    Counter, Error, Process, Queue, RecvError, Segment, SendError, Sender, SpawnError, Spawner,
+    channel,
 };
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +26,7 @@ const LISTENER: usize = 0;
 const CALLER: usize = 1;
 
 /// Numbers of a conversation, at most; and how many of them wait.
-const LONGEST: u64 = 12;
+const LONGEST: u64 = 40;
 const CAPACITY: usize = 3;
 
 /// What is said: the last number of a conversation says so.
@@ -37,12 +38,19 @@ struct Word {
 
 type Calls = Queue<Sender<Word>>;
 
+/// A handle that was dropped while somebody was stopped in the catalog is let go of when its process
+/// has the catalog next, as here; who only waited would hold on to it.
+fn let_go_for_sure(desk: &Desk) {
+    drop(desk.op("let go", Counter::new).expect("room for a counter"));
+}
+
 fn listen(desk: Desk, calls: Calls) {
     let mut random = desk.random();
     while desk.goes_on() {
         let (sender, receiver) = desk.op("make", || channel(CAPACITY)).expect("room for a channel");
         let called = desk.op("call", || calls.send_timeout(sender, PATIENCE));
         called.unwrap_or_else(|error| panic!("nobody takes the call: {error}"));
+        let_go_for_sure(&desk);
         let mut heard = 0;
         let mut complete = false;
         let end = loop {
@@ -85,6 +93,7 @@ fn call(desk: Desk, calls: Calls) {
             }
         }
         desk.op("hang up", || drop(sender));
+        let_go_for_sure(&desk);
         breathe(&mut random);
     }
 }

@@ -29,6 +29,8 @@ const WRITER: usize = 0;
 /// Books that all share, and entries that each writer has.
 const BOOKS: u64 = 2;
 const OWN: u64 = 4;
+/// One of so many notes has a counter.
+const COUNTED: u64 = 16;
 const CAPACITY: usize = BOOKS as usize + WRITERS * OWN as usize + 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,7 +54,7 @@ fn bytes(number: u64) -> Vec<u8> {
 
 impl Content {
     fn note(number: u64) -> Content {
-        let counter = number.is_multiple_of(4).then(|| {
+        let counter = number.is_multiple_of(COUNTED).then(|| {
             let counter = Counter::new().expect("room for a counter");
             counter.add(number as i64);
             counter
@@ -70,7 +72,7 @@ impl Content {
             Content::Note(number, text, counter) => {
                 assert_eq!(*text, bytes(*number), "half a note of {number}");
                 let counted = counter.as_ref().map(|counter| counter.get() as u64);
-                assert_eq!(counted, number.is_multiple_of(4).then_some(*number));
+                assert_eq!(counted, number.is_multiple_of(COUNTED).then_some(*number));
                 Some(*number)
             }
         }

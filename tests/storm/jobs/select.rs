@@ -1,16 +1,16 @@
 //! Select: waiting for two queues and an event at once; for the messages, see `ledger`.
 //!
-//! Each sender has a queue of its own, for one message, and the ringer a bell: nobody gets on unless
-//! those who select are woken for each of the three. Nothing else would wake them, as everybody else
-//! waits for them.
+//! Senders and the ringer of a bell take turns, and who has the turn waits until it was heard: nobody
+//! gets on unless those who select are woken for each of the three.
 
 use multiproc::{
-    Error, Event, Inline, Process, Queue, RecvError, Segment, Selectable, SpawnError, Spawner,
-    select_timeout,
+    Error, Event, Inline, Mutex, MutexGuard, Process, Queue, RecvError, Segment, Selectable,
+    SpawnError, Spawner, select_timeout,
 };
 use serde::{Deserialize, Serialize};
 
 use super::{Entry, Findings, Job, Role};
+use crate::book;
 use crate::desk::{Desk, PATIENCE, Stage, breathe};
 use crate::ledger::{Books, Ledger};
 
@@ -30,62 +30,80 @@ const SENDER: usize = 0;
 const RINGER: usize = 1;
 
 #[derive(Clone, Serialize, Deserialize)]
-struct Desks {
+struct Hall {
     /// Of the first sender, and of the second.
     inline: Queue<u64, Inline>,
     encoded: Queue<u64>,
     bell: Event,
     /// Somebody has heard the bell.
     heard: Event,
+    turn: Mutex<u64>,
     ledger: Ledger,
 }
 
-fn send(desk: Desk, desks: Desks) {
+impl Hall {
+    fn take_turn(&self, desk: &Desk) -> MutexGuard<'_, u64> {
+        let mut guard = book::took(desk.op("take turn", || self.turn.lock_timeout(PATIENCE)));
+        guard.mark_consistent();
+        guard
+    }
+}
+
+fn send(desk: Desk, hall: Hall) {
     let mut random = desk.random();
     while desk.goes_on() {
-        let number = desks.ledger.next(&desk);
+        let turn = hall.take_turn(&desk);
+        let number = hall.ledger.next(&desk);
         desk.count(1, || {
             let sent = desk.op("send", || match desk.seat {
-                0 => desks.inline.send_timeout(number, PATIENCE),
-                _ => desks.encoded.send_timeout(number, PATIENCE),
+                0 => hall.inline.send_timeout(number, PATIENCE),
+                _ => hall.encoded.send_timeout(number, PATIENCE),
             });
             sent.unwrap_or_else(|error| panic!("message {number} is not sent: {error}"));
         });
+        let received = desk.op("join", || match desk.seat {
+            0 => hall.inline.join_timeout(PATIENCE),
+            _ => hall.encoded.join_timeout(PATIENCE),
+        });
+        assert!(received, "nobody receives message {number}");
+        drop(turn);
         breathe(&mut random);
     }
 }
 
-fn ring(desk: Desk, desks: Desks) {
+fn ring(desk: Desk, hall: Hall) {
     let mut random = desk.random();
     while desk.goes_on() {
-        desk.op("listen", || desks.heard.clear());
-        desk.op("ring", || desks.bell.set());
-        assert!(desk.op("wait", || desks.heard.wait_timeout(PATIENCE)), "nobody hears the bell");
-        desk.op("stop ringing", || desks.bell.clear());
+        let turn = hall.take_turn(&desk);
+        desk.op("listen", || hall.heard.clear());
+        desk.op("ring", || hall.bell.set());
+        assert!(desk.op("wait", || hall.heard.wait_timeout(PATIENCE)), "nobody hears the bell");
+        desk.op("stop ringing", || hall.bell.clear());
+        drop(turn);
         breathe(&mut random);
     }
 }
 
-fn serve(desk: Desk, desks: Desks) {
+fn serve(desk: Desk, hall: Hall) {
     let mut random = desk.random();
     let mut open = [true; SENDERS];
     while open.contains(&true) {
         // What is closed is always ready.
-        let all: [&dyn Selectable; 3] = [&desks.inline, &desks.encoded, &desks.bell];
+        let all: [&dyn Selectable; 3] = [&hall.inline, &hall.encoded, &hall.bell];
         let on: Vec<usize> =
             (0..all.len()).filter(|place| open.get(*place) != Some(&false)).collect();
         let things: Vec<&dyn Selectable> = on.iter().map(|place| all[*place]).collect();
         let ready = desk.op("select", || select_timeout(&things, PATIENCE));
         let ready = on[ready.expect("somebody sends or rings")];
         if ready == SENDERS {
-            desk.op("hear", || desks.heard.set());
+            desk.op("hear", || hall.heard.set());
             breathe(&mut random);
             continue;
         }
-        let mut receipt = desks.ledger.expect(&desk, 1);
+        let mut receipt = hall.ledger.expect(&desk, 1);
         let received = desk.op("receive", || match ready {
-            0 => desks.inline.try_recv(),
-            _ => desks.encoded.try_recv(),
+            0 => hall.inline.try_recv(),
+            _ => hall.encoded.try_recv(),
         });
         match received {
             Ok(number) => receipt.tick(&desk, ready, number),
@@ -100,25 +118,26 @@ fn serve(desk: Desk, desks: Desks) {
 }
 
 struct Office {
-    desks: Desks,
+    hall: Hall,
     books: Books,
 }
 
 fn make(segment: &Segment) -> Result<Box<dyn Job>, Error> {
     let ledger = Ledger::new(segment, SENDERS, SELECTORS)?;
-    let desks = Desks {
+    let hall = Hall {
         inline: Queue::inline_builder(1).build_in(segment)?,
         encoded: Queue::builder(1).build_in(segment)?,
         bell: Event::new_in(segment)?,
         heard: Event::new_in(segment)?,
+        turn: Mutex::new_in(segment, 0)?,
         ledger: ledger.clone(),
     };
-    Ok(Box::new(Office { desks, books: Books::of(ENTRY.name, ledger) }))
+    Ok(Box::new(Office { hall, books: Books::of(ENTRY.name, ledger) }))
 }
 
 impl Job for Office {
     fn start(&self, spawner: &Spawner, desk: Desk) -> Result<Process<()>, SpawnError> {
-        let arguments = (desk.clone(), self.desks.clone());
+        let arguments = (desk.clone(), self.hall.clone());
         match desk.role {
             SENDER => spawner.spawn(send, arguments),
             RINGER => spawner.spawn(ring, arguments),
@@ -142,13 +161,13 @@ impl Job for Office {
 
     fn wind_up(&mut self, stage: Stage) {
         if stage == Stage::Last {
-            self.desks.inline.close();
-            self.desks.encoded.close();
+            self.hall.inline.close();
+            self.hall.encoded.close();
         }
     }
 
     fn verdict(&mut self, desks: &[Desk], findings: &mut Findings) {
-        let left = self.desks.inline.len() + self.desks.encoded.len();
+        let left = self.hall.inline.len() + self.hall.encoded.len();
         findings.expect(left == 0, || format!("select: {left} are left in the queues"));
         self.books.verdict(desks, SENDER, findings);
     }
