@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use multiproc::view::View;
 use multiproc::{
-    Array, Barrier, BoundedSemaphore, Condvar, Counter, Event, Mutex, OnceCell, Queue,
-    ReentrantMutex, RwLock, Segment, Semaphore, Tally, Value,
+    Array, Barrier, BoundedSemaphore, ByValue, Condvar, Counter, Event, Map, Mode, Mutex, OnceCell,
+    Queue, ReentrantMutex, RwLock, Segment, Selectable, Semaphore, Tally, Value, select_timeout,
+    try_select,
 };
 use multiproc_ipc::family::Berth;
 
@@ -24,6 +25,9 @@ pub(crate) struct How<'a> {
     pub(crate) patient: bool,
     /// Whether what has no deadline would return, too.
     pub(crate) may_wait: &'a dyn Fn() -> bool,
+    /// Whether the dead who hold something are dead for good: they do not come back with the whole
+    /// segment as it was in the beginning.
+    pub(crate) dead_for_good: bool,
 }
 
 /// Looks at everything from outside.
@@ -49,6 +53,9 @@ pub(crate) fn take_part(
     signals(steps, &segment, names);
     values(steps, &segment, names, how);
     queues(steps, &segment, names);
+    channels(steps, &segment, names);
+    map(steps, &segment, names, how);
+    select(steps, &segment, names);
     steps.step("recover", || segment.recover());
     make(steps, &segment);
     berth(steps, &segment);
@@ -204,6 +211,7 @@ fn queues(steps: &Steps, segment: &Segment, names: &Names) {
                 steps.step("send handle", || queue.try_send(Message::Handle(counter)));
             }
             steps.step("lease", || drop(queue.lease_timeout(TIMEOUT)));
+            batches(steps, queue, || Message::Number(1));
             steps.step("acknowledge", || drop(queue.try_lease().map(multiproc::Lease::ack)));
             steps.step("join queue", || queue.join_timeout(TIMEOUT));
         });
@@ -226,6 +234,118 @@ fn queues(steps: &Steps, segment: &Segment, names: &Names) {
         steps.step("send", || closed.send_timeout(1, TIMEOUT));
         steps.step("close", || closed.close());
     });
+    with(steps, segment, &names.inline, |queue| {
+        steps.step("look at inline", || (queue.len(), queue.is_empty(), queue.is_closed()));
+        steps.step("send", || queue.send_timeout([5, 6], TIMEOUT));
+        steps.step("receive", || queue.recv_timeout(TIMEOUT));
+        batches(steps, queue, || [7, 8]);
+        for _ in 0..6 {
+            steps.step("try receive", || queue.try_recv());
+        }
+        steps.step("try send", || queue.try_send([5, 6]));
+        steps.step("join queue", || queue.join_timeout(TIMEOUT));
+        steps.step("close", || queue.close());
+    });
+    with(steps, segment, &names.slices, |queue| {
+        steps.step("look at slices", || (queue.len(), queue.capacity(), queue.is_full()));
+        for length in [2, 30] {
+            steps.step("loan", || {
+                let mut loan = queue.loan(length).ok()?;
+                loan.fill(9);
+                loan.send_timeout(TIMEOUT).ok()
+            });
+        }
+        steps.step("drop loan", || drop(queue.loan(1000)));
+        steps.step("receive", || queue.recv_timeout(TIMEOUT).map(|slice| slice.to_vec()));
+        for _ in 0..6 {
+            steps.step("write to slice", || queue.try_recv().map(|mut slice| slice.fill(1)));
+        }
+        steps.step("try send", || queue.try_send(&[1, 2, 3]));
+        steps.step("join queue", || queue.join_timeout(TIMEOUT));
+    });
+}
+
+/// Sends and receives several messages at once.
+fn batches<T, M: ByValue + Mode<T>>(steps: &Steps, queue: &Queue<T, M>, make: impl Fn() -> T) {
+    let batch = || (0..3).map(|_| make());
+    let mut received = Vec::new();
+    steps.step("send batch", || drop(queue.send_batch_timeout(batch(), TIMEOUT)));
+    steps.step("receive batch", || queue.recv_batch_timeout(&mut received, 4, TIMEOUT));
+    steps.step("try send batch", || drop(queue.try_send_batch(batch())));
+    steps.step("try batch", || queue.try_recv_batch(&mut received, usize::MAX));
+}
+
+fn channels(steps: &Steps, segment: &Segment, names: &Names) {
+    with(steps, segment, &names.receiver, |receiver| {
+        with(steps, segment, &names.sender, |sender| {
+            steps.step("look at channel", || (sender.len(), receiver.is_closed()));
+            steps.step("receive", || receiver.recv_timeout(TIMEOUT));
+            steps.step("send", || sender.send_timeout(Message::long(), TIMEOUT));
+            if let Some(Ok(counter)) = steps.step("counter", || Counter::new_in(segment)) {
+                steps.step("send handle", || sender.try_send(Message::Handle(counter)));
+            }
+            steps.step("lease", || drop(receiver.lease_timeout(TIMEOUT)));
+        });
+        for _ in 0..4 {
+            steps.step("try receive", || receiver.try_recv());
+        }
+        steps.step("receive at last", || receiver.recv_timeout(TIMEOUT));
+    });
+    with(steps, segment, &names.unheard, |unheard| {
+        steps.step("send to nobody", || unheard.send_timeout(1, TIMEOUT));
+    });
+}
+
+fn map(steps: &Steps, segment: &Segment, names: &Names, how: How<'_>) {
+    let patience = if how.patient { PATIENCE } else { TIMEOUT };
+    with(steps, segment, &names.map, |map| {
+        steps.step("look at map", || (map.len(), map.capacity()));
+        for key in [0, 1, 2, 9] {
+            steps.step("get", || map.get(&key));
+            steps.step("look for key", || map.contains_key(&key));
+            steps.step("update", || map.update_timeout(&key, |value| value, patience));
+        }
+        steps.step("iterate", || map.iter().count());
+        steps.step("keys", || map.keys().count());
+        for key in 0..8 {
+            steps.step("insert", || map.insert_timeout(&key, Message::Number(2), TIMEOUT));
+        }
+        steps.step("insert too long", || map.try_insert(&0, Message::long()));
+        if let Some(Ok(counter)) = steps.step("counter", || Counter::new_in(segment)) {
+            steps.step("insert handle", || map.try_insert(&0, Message::Handle(counter)));
+        }
+        steps.step("insert new", || map.insert_new_timeout(&1, Message::Number(3), TIMEOUT));
+        steps.step("remove", || map.remove_timeout(&2, TIMEOUT));
+        steps.step("try remove", || map.try_remove(&0));
+        if how.dead_for_good && (how.may_wait)() {
+            steps.step("clear map", || map.clear());
+        }
+    });
+}
+
+/// Waits for everything that one can wait for at the same time.
+fn select(steps: &Steps, segment: &Segment, names: &Names) {
+    let reached = steps.step("reach for select", || {
+        Some((
+            names.queue.reach(segment)?,
+            names.inline.reach(segment)?,
+            names.slices.reach(segment)?,
+            names.receiver.reach(segment)?,
+            names.auto.reach(segment)?,
+            names.semaphore.reach(segment)?,
+            names.permits.reach(segment)?,
+        ))
+    });
+    let Some(Some((queue, inline, slices, receiver, event, semaphore, permits))) = reached else {
+        return;
+    };
+    let all: [&dyn Selectable; 7] =
+        [&queue, &inline, &slices, &receiver, &event, &semaphore, &permits];
+    steps.step("try select", || try_select(&all));
+    steps.step("select", || select_timeout(&all, TIMEOUT));
+    for one in all {
+        steps.step("select one", || select_timeout(&[one], TIMEOUT));
+    }
 }
 
 /// Makes an object of each kind.
@@ -252,6 +372,18 @@ fn make(steps: &Steps, segment: &Segment) {
         });
         steps.step("drop queue", || drop(queue.named("queue")));
     }
+    steps.step("make inline", || drop(Queue::<u64, _>::inline_builder(2).build_in(segment)));
+    steps.step("make slices", || drop(Queue::<u8, _>::slices_builder(2).build_in(segment)));
+    steps.step("make channel", || {
+        let (sender, receiver) = Queue::builder(2).channel_in(segment).ok()?;
+        let _ = sender.try_send(1_u64);
+        drop(sender);
+        Some((receiver.try_recv(), receiver.try_recv()))
+    });
+    steps.step("make map", || {
+        let map = Map::<u64, u64>::new_in(segment, 3).ok()?;
+        map.try_insert(&1, 2).ok()
+    });
 }
 
 /// Does what starting a child takes, without the child.

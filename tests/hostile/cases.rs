@@ -98,18 +98,6 @@ impl Case {
     }
 }
 
-/// Takes back what is known to go wrong, and is not yet put right: a block's role that no program of
-/// ours writes. Who receives the message in such a block tries for ever to change its owner, because
-/// the word that it expects there, taken apart and put together, is not the one that is there.
-pub(crate) fn leave_out(bytes: &mut [u8], regions: &[Region]) {
-    const ROLE: usize = 2;
-    const ROLES: u8 = 4;
-    for block in regions.iter().filter(|region| region.name.starts_with("block ")) {
-        let role = &mut bytes[block.bytes.start as usize + ROLE];
-        *role %= ROLES;
-    }
-}
-
 fn word(bytes: &[u8], offset: usize) -> u64 {
     u64::from_ne_bytes(bytes[offset..offset + 8].try_into().expect("8 bytes"))
 }

@@ -36,7 +36,7 @@ mod world;
 multiproc::init_before_main!();
 
 /// Of all words and bytes one by one, so many are left out each day.
-const STRIDE: u64 = 16;
+const STRIDE: u64 = 24;
 /// How long segments are spoilt at random each day.
 const DAILY: Duration = Duration::from_secs(3);
 /// What a test may take besides, on a busy machine.

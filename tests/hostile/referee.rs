@@ -176,7 +176,6 @@ impl Scribbler {
         }
         let mut spoilt = self.whole.clone();
         cases::spoil_something(&mut spoilt, regions, &mut self.random);
-        cases::leave_out(&mut spoilt, regions);
         for (line, (old, new)) in self.whole.chunks(8).zip(spoilt.chunks(8)).enumerate() {
             if old != new {
                 file.write_all_at(new, 8 * line as u64).expect("a word of the segment");

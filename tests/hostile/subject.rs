@@ -17,7 +17,7 @@ use support::{Random, progress};
 
 use crate::battery::{self, How};
 use crate::cases::{self, Case};
-use crate::world::{LIVING, World};
+use crate::world::{ENTRIES, LIVING, World};
 
 /// Longer than any step takes that has a deadline, on however busy a machine; and shorter than the
 /// catalog is waited for.
@@ -189,7 +189,6 @@ impl Subject {
     fn spoil_and_use(&self, case: Case, number: u64) {
         let mut bytes = self.world.bytes.clone();
         case.apply(&mut bytes, &self.world.regions);
-        cases::leave_out(&mut bytes, &self.world.regions);
         self.file.write_all_at(&bytes, 0).expect("room for the segment");
         battery::look(&self.steps, &self.name);
         // Who lives and holds the catalog is waited for ten seconds, each time.
@@ -202,10 +201,18 @@ impl Subject {
         }) && !matches!(case, Case::Many { .. });
         let how = How {
             patient: number.is_multiple_of(PATIENT),
-            may_wait: &|| at_home && !self.is_held("value ", 8) && !self.is_held("once cell ", 4),
+            may_wait: &|| at_home && !self.is_somebody_busy(),
+            dead_for_good: true,
         };
         let open = || testing::open(&self.name);
         battery::take_part(&self.steps, open, &self.world.names, how);
+    }
+
+    /// Whether somebody living holds what is waited for without a deadline.
+    fn is_somebody_busy(&self) -> bool {
+        let map_locks = (1..=ENTRIES as u64).map(|lock| ("map ", 64 * lock));
+        let others = [("value ", 8), ("once cell ", 4)];
+        map_locks.chain(others).any(|(region, offset)| self.is_held(region, offset))
     }
 
     /// Whether somebody living holds the lock at `offset` of a region: that one is waited for.
@@ -225,7 +232,11 @@ impl Subject {
             battery::look(&self.steps, &self.name);
             let open = || Segment::open(&self.name);
             // Nobody holds anything for long: the whole is restored again and again.
-            let how = How { patient: turns.is_multiple_of(PATIENT), may_wait: &|| true };
+            let how = How {
+                patient: turns.is_multiple_of(PATIENT),
+                may_wait: &|| true,
+                dead_for_good: false,
+            };
             battery::take_part(&self.steps, open, &self.world.names, how);
             if random.below(8) == 0 {
                 self.start_a_child();

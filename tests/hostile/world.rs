@@ -8,8 +8,8 @@
 //! | 3 | whoever this one starts |
 
 use multiproc::{
-    Array, Barrier, BoundedSemaphore, Condvar, Counter, Event, Mutex, OnceCell, Queue,
-    ReentrantMutex, RwLock, Segment, Semaphore, Tally, Value,
+    Array, Barrier, BoundedSemaphore, Condvar, Counter, Event, Inline, Map, Mutex, OnceCell, Queue,
+    Receiver, ReentrantMutex, RwLock, Segment, Semaphore, Sender, Slices, Tally, Value,
 };
 use multiproc_ipc::testing::{self, Region, Snapshot};
 use nix::sys::signal::{Signal, raise};
@@ -18,11 +18,14 @@ use nix::unistd::{ForkResult, fork};
 use serde::{Deserialize, Serialize};
 
 const PARTICIPANTS: u32 = 4;
-const OBJECTS: u32 = 40;
+const OBJECTS: u32 = 48;
 const BYTES: u64 = 64 << 10;
 
 /// Whose tag in a word means that somebody living holds it.
 pub(crate) const LIVING: [u64; 2] = [1, 3];
+
+/// How many entries the map may hold, and so how many locks it has.
+pub(crate) const ENTRIES: usize = 5;
 
 /// What the messages are.
 #[derive(Debug, Serialize, Deserialize)]
@@ -79,6 +82,12 @@ handles! {
     full: Queue<Message>,
     tasks: Queue<u64>,
     closed: Queue<u64>,
+    inline: Queue<[u64; 2], Inline>,
+    slices: Queue<u32, Slices>,
+    sender: Sender<Message>,
+    receiver: Receiver<Message>,
+    unheard: Sender<u64>,
+    map: Map<u32, Message>,
 }
 
 /// A handle, as something that means the same in every copy of the segment.
@@ -130,6 +139,8 @@ impl World {
 }
 
 fn make(segment: &Segment) -> Made {
+    let (sender, receiver) = Queue::builder(2).message_bytes(64).channel_in(segment).expect("room");
+    let (unheard, _) = Queue::builder(1).message_bytes(64).channel_in(segment).expect("room");
     let queue = |capacity| Queue::builder(capacity).message_bytes(64).build_in(segment);
     let made = Made {
         mutex: Mutex::new_in(segment, [1, 2]).expect("room"),
@@ -153,6 +164,12 @@ fn make(segment: &Segment) -> Made {
         full: queue(2).expect("room"),
         tasks: Queue::builder(3).message_bytes(64).build_in(segment).expect("room"),
         closed: Queue::builder(1).message_bytes(64).build_in(segment).expect("room"),
+        inline: Queue::inline_builder(5).build_in(segment).expect("room"),
+        slices: Queue::slices_builder(4).message_bytes(64).build_in(segment).expect("room"),
+        sender,
+        receiver,
+        unheard,
+        map: Map::builder(ENTRIES).key_bytes(8).value_bytes(48).build_in(segment).expect("room"),
     };
     made.once.set([3; 2]).expect("it is empty");
     made.counter.add(7);
@@ -173,6 +190,18 @@ fn make(segment: &Segment) -> Made {
     (0..3).for_each(|number| made.tasks.try_send(number).expect("room for three"));
     made.closed.try_send(1).expect("room for one");
     made.closed.close();
+    made.inline.try_send_batch([[1, 2], [3, 4]]).expect("room for two");
+    for length in [3, 12, 40] {
+        made.slices.try_send(&[7; 40][..length]).expect("room for three");
+    }
+    let carried = Counter::new_in(segment).expect("room");
+    made.sender.try_send(Message::Handle(carried)).expect("room for two");
+    made.sender.try_send(Message::Number(1)).expect("room for two");
+    for key in 0..3 {
+        made.map.insert(&key, Message::Number(1)).expect("room for three");
+    }
+    let carried = Counter::new_in(segment).expect("room");
+    made.map.insert(&2, Message::Handle(carried)).expect("it is there");
     made
 }
 
@@ -193,14 +222,23 @@ fn live_and_die(segment: &Segment, names: &Names) {
                 Box::leak(Box::new(names.rwlock.reach(&segment).expect("it is there"))).read(),
                 Box::leak(Box::new(names.written.reach(&segment).expect("it is there"))).write(),
                 names.tasks.reach(&segment).expect("it is there").try_lease(),
+                names.receiver.reach(&segment).expect("it is there").try_lease(),
             );
+            let slices = names.slices.reach(&segment).expect("it is there");
+            let in_place = (slices.try_recv(), slices.loan(3));
             names.permits.reach(&segment).expect("it is there").acquire().keep();
             names.counter.reach(&segment).expect("it is there").add(5);
             let tally = names.tally.reach(&segment).expect("it is there");
             tally.add(&[3, 4]);
-            std::mem::forget(held);
-            let _ = raise(Signal::SIGKILL);
-            unreachable!("nobody survives that");
+            std::mem::forget((held, in_place));
+            testing::claim_cells(&segment);
+            testing::claim_buckets(&segment);
+            let map = names.map.reach(&segment).expect("it is there");
+            let _ = map.update(&1, |_| {
+                let _ = raise(Signal::SIGKILL);
+                unreachable!("nobody survives that");
+            });
+            unreachable!("it has died in the middle of that");
         }
     }
 }

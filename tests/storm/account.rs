@@ -2,7 +2,8 @@
 
 use std::ops::RangeInclusive;
 
-/// A receiver that was killed while it was receiving.
+/// A receiver that was killed while it was receiving a message; one for each that it can have been
+/// receiving.
 #[derive(Clone, Debug)]
 pub(crate) struct Death {
     /// What it can have been receiving: at most one message out of these, by sender and number.

@@ -11,7 +11,7 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::fence;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use multiproc::{Array, Error, Segment};
 use serde::{Deserialize, Serialize};
@@ -138,11 +138,14 @@ impl Desk {
         self.put(note, self.get(note) + amount);
     }
 
-    /// Does one operation, and says so: the director finds who is stuck in one.
+    /// Does one operation, and says so: the director finds who is stuck in one. One that waited so long
+    /// that it found by its deadline what nobody had woken it for is as bad.
     pub(crate) fn op<R>(&self, name: &str, operation: impl FnOnce() -> R) -> R {
+        let begun = Instant::now();
         progress::begin(&self.rows, self.word(Note::Since, 0), name);
         let result = operation();
         progress::end(&self.rows, self.word(Note::Since, 0));
+        assert!(begun.elapsed() < PATIENCE, "`{name}` took {:?}", begun.elapsed());
         self.add(Note::Operations, 1);
         result
     }

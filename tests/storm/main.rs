@@ -9,6 +9,7 @@
 //! | `desk` | what a worker notes of itself, so that the director knows what a death interrupted |
 //! | `jobs` | the table of jobs; a file for each, with its workers and what must have come of them |
 //! | `book` | numbers under a lock that agree whenever nobody is inside |
+//! | `ledger` | which messages were sent, and which of them received |
 //! | `account` | which lost messages the killed account for |
 //!
 //! What is random follows from a seed, which is printed; `STORM_SEED` repeats the schedule of a
@@ -25,6 +26,7 @@ mod book;
 mod desk;
 mod director;
 mod jobs;
+mod ledger;
 
 multiproc::init_before_main!();
 

@@ -5,17 +5,22 @@ use multiproc::{Error, Process, Segment, SpawnError, Spawner};
 use crate::desk::{Desk, Stage};
 
 mod barrier;
+mod channels;
 mod condvar;
 mod event;
 mod families;
 mod lookers;
+mod map;
 mod messages;
 mod mutex;
+mod numbers;
 mod objects;
 mod once;
 mod reentrant;
 mod rwlock;
+mod select;
 mod semaphores;
+mod slices;
 mod sums;
 mod tasks;
 mod value;
@@ -37,6 +42,11 @@ pub(crate) struct Role {
 /// Every job there is. A new primitive is a new file and a new line.
 pub(crate) const ALL: &[Entry] = &[
     messages::ENTRY,
+    numbers::INLINE,
+    numbers::ENCODED,
+    slices::ENTRY,
+    channels::ENTRY,
+    select::ENTRY,
     tasks::ENTRY,
     mutex::ENTRY,
     reentrant::ENTRY,
@@ -49,6 +59,7 @@ pub(crate) const ALL: &[Entry] = &[
     once::ENTRY,
     sums::ENTRY,
     value::ENTRY,
+    map::ENTRY,
     objects::ENTRY,
     families::ENTRY,
     lookers::ENTRY,
@@ -101,6 +112,6 @@ impl Findings {
 }
 
 /// Those among `desks` that have a role.
-fn of_role(desks: &[Desk], role: usize) -> impl Iterator<Item = &Desk> {
+pub(crate) fn of_role(desks: &[Desk], role: usize) -> impl Iterator<Item = &Desk> {
     desks.iter().filter(move |desk| desk.role == role)
 }

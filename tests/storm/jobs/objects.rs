@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use multiproc::{
-    Array, Barrier, BoundedSemaphore, Condvar, Counter, Error, Event, Mutex, OnceCell, Process,
-    Queue, ReentrantMutex, RwLock, Segment, Semaphore, SpawnError, Spawner, Tally, Value,
+    Array, Barrier, BoundedSemaphore, Condvar, Counter, Error, Event, Inline, Map, Mutex, OnceCell,
+    Process, Queue, Receiver, ReentrantMutex, RwLock, Segment, Semaphore, Sender, Slices,
+    SpawnError, Spawner, Tally, Value, channel,
 };
 use serde::{Deserialize, Serialize};
 
@@ -30,16 +31,20 @@ macro_rules! things {
 things! {
     Array(Array<u32>): Array::new(3000);
     Barrier(Barrier): Barrier::new(1);
+    Channel((Sender<u64>, Receiver<u64>)): channel(2);
     Permits(BoundedSemaphore): BoundedSemaphore::new(3);
     Condvar(Condvar): Condvar::new();
     Counter(Counter): Counter::new();
     Event(Event): Event::new();
+    Inline(Queue<u64, Inline>): Queue::inline(2);
+    Map(Map<u64, Counter>): Map::new(3);
     Mutex(Mutex<u64>): Mutex::new(7);
     OnceCell(OnceCell<u64>): OnceCell::new();
     Queue(Queue<Thing>): Queue::bounded(2);
     Reentrant(ReentrantMutex<u64>): ReentrantMutex::new(7);
     RwLock(RwLock<u64>): RwLock::new(7);
     Semaphore(Semaphore): Semaphore::new(1);
+    Slices(Queue<u32, Slices>): Queue::slices(2);
     Tally(Tally<[u64; 2]>): Tally::new();
     Value(Value<[u64; 4]>): Value::new([7; 4]);
 }
@@ -55,10 +60,22 @@ impl Thing {
                     barrier.reset();
                 }
             }
+            // Both ends are here.
+            Thing::Channel((sender, receiver)) => {
+                sender.try_send(7).expect("room for one");
+                assert_eq!(receiver.try_recv().expect("one message"), 7);
+            }
             Thing::Permits(permits) => assert!(permits.acquire_timeout(PATIENCE).is_some()),
             Thing::Condvar(condvar) => condvar.notify_all(),
             Thing::Counter(counter) => counter.add(1),
             Thing::Event(event) => event.set(),
+            // What nobody takes is lost with the queue.
+            Thing::Inline(queue) => drop(queue.try_send(7)),
+            Thing::Map(map) => {
+                let make = || Counter::new().expect("room for a counter");
+                let counter = map.get_or_insert_with(&7, make).expect("room for one");
+                counter.add(1);
+            }
             Thing::Mutex(mutex) => {
                 mutex.lock_timeout(PATIENCE).expect("it is free").mark_consistent()
             }
@@ -79,6 +96,7 @@ impl Thing {
                 semaphore.release(1);
                 assert!(semaphore.acquire_timeout(Duration::ZERO));
             }
+            Thing::Slices(queue) => drop(queue.try_send(&[7; 100])),
             Thing::Tally(tally) => tally.add(&[1, desk.life]),
             Thing::Value(value) => assert_eq!(value.update(|it| it), [7; 4]),
         }
