@@ -1,6 +1,6 @@
 //! What a stage and its participants tell one another: a few words in memory that they share.
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use crate::memory::{CacheLine, Zeroed};
@@ -23,7 +23,8 @@ pub(crate) enum Phase {
 pub(crate) struct Board {
     phase: CacheLine<AtomicU32>,
     opened: CacheLine<AtomicU32>,
-    ended: CacheLine<AtomicU32>,
+    senders_ended: CacheLine<AtomicU32>,
+    receivers_ended: CacheLine<AtomicU32>,
     sent: CacheLine<AtomicU64>,
     lines: [CacheLine<Line>; PARTICIPANTS_MAX],
 }
@@ -64,9 +65,18 @@ impl Board {
     }
 
     /// Notes that a sender has sent its last message, the `count`th; says how many senders have.
-    pub(crate) fn note_ended(&self, count: u64) -> usize {
+    pub(crate) fn note_sender_ended(&self, count: u64) -> usize {
         self.sent.fetch_add(count, Release);
-        self.ended.fetch_add(1, Release) as usize + 1
+        self.senders_ended.fetch_add(1, AcqRel) as usize + 1
+    }
+
+    pub(crate) fn note_receiver_ended(&self) {
+        self.receivers_ended.fetch_add(1, Release);
+    }
+
+    /// How many receivers have received all that they will.
+    pub(crate) fn receivers_ended(&self) -> usize {
+        self.receivers_ended.load(Acquire) as usize
     }
 
     /// How many messages were sent, once all senders have ended.

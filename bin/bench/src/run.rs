@@ -216,6 +216,11 @@ impl Theatre {
             }
         };
         let told = serde_json::from_slice::<Result<Recording>>(&output);
+        let nothing = |it: &Recording| !it.counts.is_empty() && it.counts.iter().all(|it| *it == 0);
+        if told.iter().flatten().any(nothing) {
+            let nothing = "nothing was done in the window: the machine is too busy";
+            return Ok(Err(Trouble::Failed(nothing.into())));
+        }
         Ok(told.unwrap_or_else(|_| Err(Trouble::Failed(complaint(&complaints, status)))))
     }
 

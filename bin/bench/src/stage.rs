@@ -133,8 +133,12 @@ impl Stage {
             crew.pause(self.warm_up);
             board.enter(Phase::Window);
             let (start, before) = (Instant::now(), board.counts(size));
-            crew.pause(self.window);
-            let (seconds, after) = (start.elapsed().as_secs_f64(), board.counts(size));
+            let mut after = before.clone();
+            while after == before {
+                crew.pause(self.window); // Twice, if the machine is so busy that nobody had a chance.
+                after = board.counts(size);
+            }
+            let seconds = start.elapsed().as_secs_f64();
             if singly {
                 board.enter(Phase::Singly);
                 crew.pause(self.window / 2);

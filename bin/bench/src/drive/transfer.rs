@@ -4,6 +4,8 @@
 //! received must be the same number of messages, with the same sum.
 
 use std::hint::black_box;
+use std::thread;
+use std::time::Duration;
 
 use super::wire::{END, Receiver, Sender, Shape, Wire};
 use crate::crew::Cast;
@@ -50,9 +52,13 @@ fn send<W: Wire>(part: &Part<'_>, wire: &W, shape: Shape, stride: u64) -> Result
     }
     sender.flush();
     part.report(count, checksum, 0.0);
-    if part.board.note_ended(count) == shape.senders {
+    if part.board.note_sender_ended(count) == shape.senders {
         (0..shape.receivers).for_each(|_| sender.send(END));
         sender.flush();
+    }
+    // What was sent may be gone with its sender.
+    while part.board.receivers_ended() < shape.receivers {
+        thread::sleep(Duration::from_millis(1));
     }
     Ok(())
 }
@@ -74,5 +80,6 @@ fn receive<W: Wire>(part: &Part<'_>, wire: &W, shape: Shape, stride: u64) -> Res
         }
     }
     part.report(count, checksum, 0.0);
+    part.board.note_receiver_ended();
     Ok(())
 }
