@@ -283,7 +283,8 @@ fn summarize(results: &mut [Outcome]) {
     let first = |result: &Outcome| result.figures.first().map(|figure| figure.median);
     let ours = results.iter().find(|it| it.name.starts_with(OURS)).and_then(first);
     for result in results {
-        result.ratio = ours.zip(first(result)).map(|(ours, its)| its / ours);
+        let ratio = ours.zip(first(result)).map(|(ours, its)| its / ours);
+        result.ratio = ratio.filter(|ratio| ratio.is_finite());
     }
 }
 
