@@ -20,7 +20,7 @@ pub(crate) struct Section {
     pub(crate) columns: Vec<&'static str>,
     pub(crate) better: Better,
     /// Makes a recording into figures, one for each column.
-    pub(crate) score: Box<dyn Fn(&Recording) -> Vec<f64>>,
+    pub(crate) score: Score,
     pub(crate) contestants: Vec<Contestant>,
     /// Whether it is played once and no more, as it takes so long and varies so little.
     pub(crate) once: bool,
@@ -32,6 +32,9 @@ pub(crate) enum Better {
     More,
     Less,
 }
+
+/// What comes of a recording.
+type Score = Box<dyn Fn(&Recording) -> Vec<f64>>;
 
 /// How a contestant plays a round.
 type Play = Box<dyn Fn(&Stage) -> Result<Recording>>;
