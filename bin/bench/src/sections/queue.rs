@@ -1,7 +1,9 @@
 //! Messages, of 8 bytes and more, from one or many to one or many.
 
 use super::{Better, Section, score, with_peer};
-use crate::crew::Cast::{Processes, Threads};
+use crate::crew::Cast::Processes;
+#[cfg(feature = "peers")]
+use crate::crew::Cast::Threads;
 use crate::drive::transfer::play;
 use crate::drive::wire::{Shape, WORD};
 #[cfg(feature = "peers")]

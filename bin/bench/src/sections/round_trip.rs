@@ -1,7 +1,9 @@
 //! A message there, and one back.
 
 use super::{Better, Section, score, with_peer};
-use crate::crew::Cast::{Processes, Threads};
+use crate::crew::Cast::Processes;
+#[cfg(feature = "peers")]
+use crate::crew::Cast::Threads;
 use crate::drive::round_trip::{awake, parked};
 use crate::peers::floor::{Futex, Spin};
 #[cfg(feature = "peers")]

@@ -3,7 +3,9 @@
 use multiproc_ipc::RwLock;
 
 use super::{Better, Section, score, with_peer};
-use crate::crew::Cast::{Processes, Threads};
+use crate::crew::Cast::Processes;
+#[cfg(feature = "peers")]
+use crate::crew::Cast::Threads;
 use crate::drive::work::play;
 use crate::peers::ours::Ours;
 #[cfg(feature = "peers")]
