@@ -34,14 +34,12 @@ pub(crate) struct Plan {
     pub(crate) warm_up_ms: u64,
     pub(crate) window_ms: u64,
     pub(crate) messages: u64,
-    #[serde(skip)]
-    watchdog: Duration,
 }
 
 /// How long a turn may take; ordinary ones take a second.
 const WATCHDOG: Duration = Duration::from_secs(20);
-/// How long one may take that sends a thousand million messages.
-const SOAK_WATCHDOG: Duration = Duration::from_secs(2 * 60 * 60);
+/// How many messages go through in a second, at the very least, where messages are counted.
+const MESSAGES_MIN: u64 = 200_000;
 /// How often a contestant may fail before it has no more turns.
 const FAILURES_MAX: usize = 2;
 
@@ -57,8 +55,13 @@ impl Plan {
                 (false, false) => 10_000_000,
                 (false, true) => 1_000_000,
             },
-            watchdog: if soak { SOAK_WATCHDOG } else { WATCHDOG },
         }
+    }
+
+    /// How long a turn in a section may take.
+    fn watchdog(&self, section: &Section) -> Duration {
+        let messages = if section.once { self.messages } else { 0 };
+        WATCHDOG + Duration::from_secs(messages / MESSAGES_MIN)
     }
 }
 
@@ -189,12 +192,12 @@ impl Theatre {
             window_ms: plan.window_ms,
             messages: plan.messages,
         };
-        let played = self.stage(plan, &turn);
+        let played = self.stage(&turn, plan.watchdog(section));
         clean(&turn)?;
         played
     }
 
-    fn stage(&self, plan: &Plan, turn: &Turn) -> io::Result<Result<Recording>> {
+    fn stage(&self, turn: &Turn, watchdog: Duration) -> io::Result<Result<Recording>> {
         let complaints = turn.directory.join("stderr");
         let mut stage = Command::new(std::env::current_exe()?)
             .args(turn.arguments())
@@ -203,14 +206,14 @@ impl Theatre {
             .stderr(File::create(&complaints)?)
             .process_group(0)
             .spawn()?;
-        let output = self.read_until_end(&mut stage, plan.watchdog);
+        let output = self.read_until_end(&mut stage, watchdog);
         // Before it is waited for, so that the group's number is nobody else's.
         signal_group(stage.id(), libc::SIGKILL)?;
         let status = stage.wait()?;
         let output = match output? {
             Some(output) => output,
             None => {
-                let seconds = plan.watchdog.as_secs();
+                let seconds = watchdog.as_secs();
                 let hung = format!("it hung: it was killed after {seconds} s");
                 return Ok(Err(Trouble::Failed(hung)));
             }

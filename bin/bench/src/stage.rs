@@ -65,6 +65,17 @@ pub(crate) struct Stage {
     pub(crate) messages: u64,
 }
 
+/// Who plays, and how.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Troupe {
+    pub(crate) cast: Cast,
+    pub(crate) size: usize,
+    /// The first of those whose work counts, who are the last: the receivers, say.
+    pub(crate) counted: usize,
+    /// Whether each operation is timed by itself after the window.
+    pub(crate) singly: bool,
+}
+
 /// What was seen of all participants.
 pub(crate) struct Played {
     pub(crate) seconds: f64,
@@ -114,14 +125,13 @@ impl Part<'_> {
 }
 
 impl Stage {
-    /// Plays one round with `size` participants, each of which does its `role`.
+    /// Plays one round with as many participants as `troupe` says, each of which does its `role`.
     pub(crate) fn play(
         &self,
-        cast: Cast,
-        size: usize,
-        singly: bool,
+        troupe: Troupe,
         role: impl Fn(&Part<'_>) -> Result<()> + Sync,
     ) -> Result<Played> {
+        let Troupe { cast, size, counted, singly } = troupe;
         let board = Shared::<Board>::new()?;
         let enter = |number| role(&Part { number, board: &board });
         Crew::start(cast, size, &enter, |crew| {
@@ -134,7 +144,7 @@ impl Stage {
             board.enter(Phase::Window);
             let (start, before) = (Instant::now(), board.counts(size));
             let mut after = before.clone();
-            while after == before {
+            while after[counted..] == before[counted..] {
                 crew.pause(self.window); // Twice, if the machine is so busy that nobody had a chance.
                 after = board.counts(size);
             }

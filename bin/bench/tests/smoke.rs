@@ -14,7 +14,7 @@ fn stdout(output: &Output) -> String {
 
 /// Plays everything that `filter` means once, and gives its JSON.
 fn played(filter: &str) -> serde_json::Value {
-    let output = bench(&["--rounds", "1", "--window", "10", "--json", "-", filter]);
+    let output = bench(&["--quick", "--rounds", "1", "--window", "10", "--json", "-", filter]);
     let said = stdout(&output);
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_str(&said).unwrap()

@@ -21,7 +21,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use super::wire::{END, Receiver, Sender, Shape, WORD, Wire};
 use crate::board::Phase;
 use crate::crew::Cast;
-use crate::stage::{Part, Recording, Result, Stage, Trouble};
+use crate::stage::{Part, Recording, Result, Stage, Trouble, Troupe};
 use crate::stats;
 
 const SHAPE: Shape = Shape { lanes: 2, capacity: 16, ..WORD };
@@ -33,10 +33,14 @@ const PAUSE: Duration = Duration::from_micros(300);
 /// interrupted, say.
 const AWAKE_MAX: u64 = 5;
 
+fn pair(cast: Cast) -> Troupe {
+    Troupe { cast, size: 2, counted: 0, singly: false }
+}
+
 /// Plays a round between two who are awake. What is counted are round trips.
 pub(crate) fn awake<W: Wire>(stage: &Stage, cast: Cast) -> Result<Recording> {
     let wire = W::make(stage, SHAPE)?;
-    let played = stage.play(cast, 2, false, |part| {
+    let played = stage.play(pair(cast), |part| {
         if part.number == 0 { ask(part, &wire) } else { answer(part, &wire) }
     })?;
     Ok(Recording { seconds: played.seconds, counts: vec![played.counts[0]], figures: Vec::new() })
@@ -69,7 +73,7 @@ fn answer<W: Wire>(part: &Part<'_>, wire: &W) -> Result<()> {
 /// Plays a round between two who sleep. The figures are each side's median, in nanoseconds.
 pub(crate) fn parked<W: Wire>(stage: &Stage, cast: Cast) -> Result<Recording> {
     let wire = W::make(stage, SHAPE)?;
-    let played = stage.play(cast, 2, false, |part| {
+    let played = stage.play(pair(cast), |part| {
         let begins = part.number == 0;
         let (mut out, mut back) = part.open(|| match begins {
             true => Ok((wire.sender(0)?, wire.receiver(1)?)),

@@ -9,22 +9,22 @@ use std::time::Duration;
 
 use super::wire::{END, Receiver, Sender, Shape, Wire};
 use crate::crew::Cast;
-use crate::stage::{Part, Recording, Result, Stage, Trouble};
+use crate::stage::{Part, Recording, Result, Stage, Trouble, Troupe};
 
 /// Plays a round: the senders are the first participants, the receivers the others.
 pub(crate) fn play<W: Wire>(stage: &Stage, cast: Cast, shape: Shape) -> Result<Recording> {
     let wire = W::make(stage, shape)?;
     // Publishing one's progress costs next to nothing, beside 512 bytes nothing at all.
     let stride = (64 / shape.words).max(1) as u64;
-    let size = shape.senders + shape.receivers;
-    let played = stage.play(cast, size, false, |part| {
-        if part.number < shape.senders {
+    let (senders, size) = (shape.senders, shape.senders + shape.receivers);
+    let troupe = Troupe { cast, size, counted: senders, singly: false };
+    let played = stage.play(troupe, |part| {
+        if part.number < senders {
             send(part, &wire, shape, stride)
         } else {
             receive(part, &wire, shape, stride)
         }
     })?;
-    let senders = shape.senders;
     let all = |of: &[u64]| of.iter().fold(0_u64, |sum, one| sum.wrapping_add(*one));
     let both = |of: &[u64]| (all(&of[..senders]), all(&of[senders..]));
     for ((sent, received), of) in

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::board::Phase;
 use crate::crew::Cast;
-use crate::stage::{Recording, Result, Stage, Trouble};
+use crate::stage::{Recording, Result, Stage, Trouble, Troupe};
 
 /// Something to be worked on, and how.
 pub(crate) trait Work: Sync + Sized {
@@ -33,7 +33,8 @@ const STRIDE: u64 = 32;
 /// Plays a round of `W` with so many participants; where there are several, a part of it singly.
 pub(crate) fn play<W: Work>(stage: &Stage, cast: Cast, size: usize) -> Result<Recording> {
     let work = W::make(stage)?;
-    let played = stage.play(cast, size, size > 1, |part| {
+    let troupe = Troupe { cast, size, counted: 0, singly: size > 1 };
+    let played = stage.play(troupe, |part| {
         let mut handle = part.open(|| work.open())?;
         let (mut count, mut longest) = (0, 0);
         loop {

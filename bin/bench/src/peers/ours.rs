@@ -7,7 +7,9 @@ use std::hint::spin_loop;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
 
-use multiproc_ipc::{Counter, Error, Handle, Inline, Mutex, Queue, RwLock, Segment, Slices};
+use multiproc_ipc::{
+    Counter, Error, Handle, Inline, Mutex, Queue, RwLock, Segment, SendError, Slices,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::drive::wire::{Receiver, Sender, Shape, Wire};
@@ -301,10 +303,10 @@ impl Mode for EncodedWords {
     }
 }
 
-/// `Queue::slices`: written where it stands, and read there.
-pub(crate) struct Loans;
+/// `Queue::slices`: written where it stands, and read there. With `POLL`, neither end ever sleeps.
+pub(crate) struct Loans<const POLL: bool>;
 
-impl Mode for Loans {
+impl<const POLL: bool> Mode for Loans<POLL> {
     type Queue = Queue<u64, Slices>;
     type Own = ();
 
@@ -317,12 +319,27 @@ impl Mode for Loans {
     fn send(queue: &Self::Queue, _: &mut (), shape: Shape, number: u64) {
         let mut loan = queue.loan(shape.words).expect("there is room");
         shape.write(&mut loan, number);
-        loan.send().expect("it is open");
+        if !POLL {
+            return loan.send().expect("it is open");
+        }
+        while let Err(refused) = loan.try_send() {
+            let SendError::Full(back) = refused else { panic!("it is open") };
+            loan = back;
+            spin_loop();
+        }
     }
 
     #[inline]
     fn recv(queue: &Self::Queue, _: &mut (), shape: Shape) -> u64 {
-        shape.read(&queue.recv().expect("it is open"))
+        if !POLL {
+            return shape.read(&queue.recv().expect("it is open"));
+        }
+        loop {
+            if let Ok(message) = queue.try_recv() {
+                return shape.read(&message);
+            }
+            spin_loop();
+        }
     }
 }
 
@@ -334,7 +351,7 @@ impl Mode for Copies {
     type Own = Vec<u64>;
 
     fn make(segment: &Segment, shape: Shape) -> Result<Self::Queue, Error> {
-        Loans::make(segment, shape)
+        Loans::<false>::make(segment, shape)
     }
 
     fn send(queue: &Self::Queue, own: &mut Vec<u64>, shape: Shape, number: u64) {

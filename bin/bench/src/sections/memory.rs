@@ -115,6 +115,10 @@ fn growth(stage: &Stage) -> Result<Recording> {
         let part = Part { number, board: &board };
         let make = |segment: &Segment| Queue::builder(1024).message_bytes(256).build_in(segment);
         let queue = part.open(|| place.find("queue", make))?;
+        // So that every block has been used once, before the first look.
+        while number == 1 && !queue.is_full() {
+            thread::sleep(Duration::from_millis(1));
+        }
         let mut before = 0;
         for message in 0..FIRST + messages {
             if message == FIRST {

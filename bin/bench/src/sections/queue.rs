@@ -91,7 +91,7 @@ fn of_slices(name: &str, what: &str, words: usize, capacity: usize) -> Section {
             [score::gibibytes(recording, bytes), score::millions(recording) * 1e3]
         })
         .with("multiproc Queue::slices, by loan", move |stage| {
-            play::<ours::Through<ours::Loans>>(stage, Processes, shape)
+            play::<ours::Through<ours::Loans<false>>>(stage, Processes, shape)
         })
         .with("multiproc Queue::slices, copied", move |stage| {
             play::<ours::Through<ours::Copies>>(stage, Processes, shape)
@@ -101,10 +101,10 @@ fn of_slices(name: &str, what: &str, words: usize, capacity: usize) -> Section {
         })
         .with("floor: ring, in place", move |stage| play::<ring::InPlace>(stage, Processes, shape))
         .with("floor: ring, copied", move |stage| play::<ring::Copied>(stage, Processes, shape));
-    let section = with_peer!(section, "iceoryx2, by loan", move |stage| {
+    let section = with_peer!(section, "iceoryx2, by loan, polling", move |stage| {
         play::<iceoryx2::Service<iceoryx2::Slices<false>>>(stage, Processes, shape)
     });
-    let section = with_peer!(section, "iceoryx2, copied", move |stage| {
+    let section = with_peer!(section, "iceoryx2, copied, polling", move |stage| {
         play::<iceoryx2::Service<iceoryx2::Slices<true>>>(stage, Processes, shape)
     });
     let section = with_peer!(section, "ipc-channel, bytes", move |stage| {
@@ -122,12 +122,15 @@ pub(super) fn handed_over() -> Vec<Section> {
             let section = Section::new(format!("hand-over-{size}"), what, Better::Less)
                 .scored(["ns"], |recording| [score::nanoseconds(recording)])
                 .with("multiproc Queue::slices, by loan", move |stage| {
-                    play::<ours::Through<ours::Loans>>(stage, Processes, shape)
+                    play::<ours::Through<ours::Loans<false>>>(stage, Processes, shape)
+                })
+                .with("multiproc Queue::slices, by loan, polling", move |stage| {
+                    play::<ours::Through<ours::Loans<true>>>(stage, Processes, shape)
                 })
                 .with("floor: ring, in place", move |stage| {
                     play::<ring::InPlace>(stage, Processes, shape)
                 });
-            with_peer!(section, "iceoryx2, by loan", move |stage| {
+            with_peer!(section, "iceoryx2, by loan, polling", move |stage| {
                 play::<iceoryx2::Service<iceoryx2::Slices<false>>>(stage, Processes, shape)
             })
         })
