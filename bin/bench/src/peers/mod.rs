@@ -1,0 +1,28 @@
+//! Those that are measured: us, the least that it can cost, and the others.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`ours`] | this library, by its public interface, as any program uses it |
+//! | [`floor`], [`ring`] | the least that the machine allows: bare words and a ring in shared memory |
+//! | [`pthread`], [`kernel`] | what the system offers: locks; pipes, sockets, message queues |
+//! | [`threads`] | the standard library's lock, which cannot leave its process |
+//! | [`python`] | Python's `multiprocessing` |
+//! | the others | crates of these names, with the feature `peers` |
+
+#[cfg(feature = "peers")]
+pub(crate) mod crossbeam;
+pub(crate) mod floor;
+#[cfg(feature = "peers")]
+pub(crate) mod iceoryx2;
+#[cfg(feature = "peers")]
+pub(crate) mod ipc_channel;
+#[cfg(feature = "peers")]
+pub(crate) mod kanal;
+pub(crate) mod kernel;
+pub(crate) mod ours;
+#[cfg(feature = "peers")]
+pub(crate) mod parking_lot;
+pub(crate) mod pthread;
+pub(crate) mod python;
+pub(crate) mod ring;
+pub(crate) mod threads;

@@ -1,0 +1,73 @@
+//! The whole, once and shortly: us and the floors, with windows so small that the figures mean nothing.
+
+use std::fs;
+use std::process::{Command, Output};
+
+/// Runs the bench; a contestant that hangs is killed by its own watchdog.
+fn bench(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_bench")).args(arguments).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Plays everything that `filter` means once, and gives its JSON.
+fn played(filter: &str) -> serde_json::Value {
+    let output = bench(&["--quick", "--rounds", "1", "--window", "10", "--json", "-", filter]);
+    let said = stdout(&output);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_str(&said).unwrap()
+}
+
+fn names(report: &serde_json::Value, section: &str) -> Vec<String> {
+    let sections = report["sections"].as_array().unwrap();
+    let section = sections.iter().find(|it| it["name"] == section).unwrap();
+    let results = section["results"].as_array().unwrap().iter();
+    let has_figures = |it: &&serde_json::Value| it["figures"][0]["median"].as_f64().is_some();
+    results.filter(has_figures).map(|it| it["name"].as_str().unwrap().to_string()).collect()
+}
+
+#[test]
+fn floors_are_measured_and_leave_nothing() {
+    let report = played("floor");
+    assert_eq!(names(&report, "mutex-uncontended"), ["floor: fetch_add"]);
+    assert_eq!(names(&report, "queue-8B-1to1"), ["floor: ring, spinning"]);
+    assert_eq!(names(&report, "round-trip-parked"), ["floor: futex"]);
+    assert_eq!(names(&report, "recovery"), ["floor: pthread robust, nothing else"]);
+}
+
+#[test]
+fn ours_are_measured_and_leave_nothing() {
+    let report = played("multiproc");
+    assert!(names(&report, "mutex-contended-4").contains(&"multiproc Mutex".into()));
+    assert!(names(&report, "queue-8B-4to4").contains(&"multiproc Queue::inline".into()));
+    assert!(names(&report, "transfer-1MiB").contains(&"multiproc Queue::slices, by loan".into()));
+    let command = report["machine"]["command"].as_str().unwrap();
+    assert!(command.contains("multiproc"), "{command}");
+}
+
+#[test]
+fn html_page_stands_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let page = directory.path().join("page.html");
+    let path = page.to_str().unwrap();
+    let output = bench(&["--rounds", "1", "--window", "5", "--html", path, "counter-add-1"]);
+    assert!(output.status.success());
+    let page = fs::read_to_string(&page).unwrap();
+    assert!(page.contains("<svg") && page.contains("multiproc Counter"));
+    assert!(!page.contains("http"), "it refers to something else");
+}
+
+#[test]
+fn list_names_what_the_filter_means() {
+    let said = stdout(&bench(&["--list", "serde"]));
+    assert!(said.contains("serde-200B") && said.contains("multiproc Queue::bounded"));
+    assert!(!said.contains("mutex"));
+}
+
+#[test]
+fn filter_that_means_nothing_is_misuse() {
+    let output = bench(&["nothing-is-called-this"]);
+    assert_eq!(output.status.code(), Some(2));
+}
