@@ -1,11 +1,25 @@
 //! The whole, once and shortly: us and the floors, with windows so small that the figures mean nothing.
 
 use std::fs;
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
 
-/// Runs the bench; a contestant that hangs is killed by its own watchdog.
+/// Runs the bench, which kills contestants that hang, and makes sure that it leaves no file.
 fn bench(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_bench")).args(arguments).output().unwrap()
+    let temporary = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bench"));
+    command.args(arguments).env("TMPDIR", temporary.path());
+    let bench = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let ours = format!("bench-{}", bench.id());
+    let output = bench.wait_with_output().unwrap();
+    let names = |directory: &Path| {
+        let files = fs::read_dir(directory).unwrap().flatten();
+        files.map(|file| file.file_name().into_string().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(temporary.path()), [""; 0]);
+    let left = names(Path::new("/dev/shm")).into_iter().find(|name| name.starts_with(&ours));
+    assert_eq!(left, None);
+    output
 }
 
 fn stdout(output: &Output) -> String {
