@@ -195,9 +195,11 @@ impl Subject {
         if self.is_held("catalog lock", 0) {
             return;
         }
-        // Where an entry is spoilt, the object may be somewhere else.
+        // Where an entry is spoilt, the object may be somewhere else; where a participant is, who held
+        // something and died may live, or be this process.
         let at_home = case.offset().is_none_or(|offset| {
-            !cases::place(&self.world.regions, offset).starts_with("catalog entry")
+            let place = cases::place(&self.world.regions, offset);
+            !place.starts_with("catalog entry") && !place.starts_with("participant")
         }) && !matches!(case, Case::Many { .. });
         let how = How {
             patient: number.is_multiple_of(PATIENT),
