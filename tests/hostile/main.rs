@@ -17,7 +17,8 @@
 //! is printed; `HOSTILE_SEED` repeats it. `cargo xtask fuzz` goes on for minutes.
 //!
 //! Not played are cases in which a living process holds the catalog, which everybody waits for, for
-//! ten seconds each time; nor what waits without a deadline for a living holder, who is believed, be it this process itself.
+//! ten seconds each time; nor what waits without a deadline for a living holder, who is
+//! believed, be it the subject itself.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
