@@ -2,8 +2,10 @@
 
 use multiproc::view::View;
 use multiproc::{
-    Array, Counter, Error, Mutex, Process, Queue, RecvError, Segment, Spawner, Tally, Value,
+    Array, Counter, Error, Event, Mutex, Process, Queue, RecvError, Segment, Spawner, Tally, Value,
+    channel,
 };
+use multiproc_ipc::testing;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use support::{Name, Random, SOON, eventually, guard, queue_in};
@@ -418,4 +420,27 @@ fn message_of_another_type_is_an_error_and_the_next_one_arrives() {
         }
     }
     assert!(queue.is_empty());
+}
+
+#[test]
+fn handle_dropped_while_somebody_is_stopped_in_the_catalog_is_let_go_of_by_who_only_waits() {
+    let _guard = guard();
+    fn hold(held: Event, go: Event, end: Event) {
+        let segment = Segment::current().unwrap();
+        let catalog = testing::hold_catalog(&segment).unwrap();
+        held.set();
+        go.wait();
+        drop(catalog);
+        end.wait();
+    }
+    let [held, go, end] = [(); 3].map(|()| Event::new().unwrap());
+    let (sender, receiver) = channel::<u32>(1).unwrap();
+    let holder = Process::spawn(hold, (held.clone(), go.clone(), end.clone())).unwrap();
+    assert!(held.wait_timeout(SOON));
+    drop(sender);
+    go.set();
+    // Nobody wants the catalog from here on.
+    assert!(matches!(receiver.recv_timeout(SOON), Err(RecvError::Disconnected)));
+    end.set();
+    holder.join_timeout(SOON).unwrap();
 }

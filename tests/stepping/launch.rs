@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use multiproc_ipc::testing;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -194,6 +195,7 @@ pub(crate) fn controller() {
     let threads = std::fs::read_dir("/proc/self/task").expect("the threads of this process");
     assert!(threads.count() <= 2, "who forks must be alone, but for libtest's thread that waits");
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).expect("a signal for the parent's death");
+    testing::stay_alone();
     keep_to(processor.parse().expect("a number"));
     let plan = Plan { samples: samples.parse().ok(), only: only.parse().ok() };
     let mut report = Report::new();

@@ -56,6 +56,23 @@ pub fn page_size() -> usize {
     rustix::param::page_size()
 }
 
+/// How many processors the machine has: this process may be kept to one while its peers run on others.
+/// Two if the kernel doesn't tell.
+pub fn processors_online() -> usize {
+    let ranges = fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
+    count_of_ranges(&ranges).unwrap_or(2)
+}
+
+/// How many numbers there are in `0-3,5,7-8`.
+fn count_of_ranges(ranges: &str) -> Option<usize> {
+    let count = |range: &str| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last) = (first.parse::<usize>().ok()?, last.parse::<usize>().ok()?);
+        Some(last.checked_sub(first)? + 1)
+    };
+    ranges.trim().split(',').map(count).sum()
+}
+
 /// How many processors this process may run on.
 pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
@@ -74,5 +91,15 @@ mod tests {
     #[test]
     fn random_drawn_twice_differs() {
         assert_ne!(random().unwrap(), random().unwrap());
+    }
+
+    #[test]
+    fn count_of_ranges_counts_both_ends_of_each() {
+        assert_eq!(count_of_ranges("0\n"), Some(1));
+        assert_eq!(count_of_ranges("0-3,5,7-8\n"), Some(7));
+        for wrong in ["", "3-1", "0-", "all"] {
+            assert_eq!(count_of_ranges(wrong), None, "{wrong}");
+        }
+        assert!(processors_online() >= processors());
     }
 }

@@ -5,8 +5,7 @@
 //! told of a death: that happens at most once for each of the other side that was killed.
 
 use multiproc::{
-    Counter, Error, Process, Queue, RecvError, Segment, SendError, Sender, SpawnError, Spawner,
-    channel,
+    Error, Process, Queue, RecvError, Segment, SendError, Sender, SpawnError, Spawner, channel,
 };
 use serde::{Deserialize, Serialize};
 
@@ -38,19 +37,12 @@ struct Word {
 
 type Calls = Queue<Sender<Word>>;
 
-/// A handle that was dropped while somebody was stopped in the catalog is let go of when its process
-/// has the catalog next, as here; who only waited would hold on to it.
-fn let_go_for_sure(desk: &Desk) {
-    drop(desk.op("let go", Counter::new).expect("room for a counter"));
-}
-
 fn listen(desk: Desk, calls: Calls) {
     let mut random = desk.random();
     while desk.goes_on() {
         let (sender, receiver) = desk.op("make", || channel(CAPACITY)).expect("room for a channel");
         let called = desk.op("call", || calls.send_timeout(sender, PATIENCE));
         called.unwrap_or_else(|error| panic!("nobody takes the call: {error}"));
-        let_go_for_sure(&desk);
         let mut heard = 0;
         let mut complete = false;
         let end = loop {
@@ -93,7 +85,6 @@ fn call(desk: Desk, calls: Calls) {
             }
         }
         desk.op("hang up", || drop(sender));
-        let_go_for_sure(&desk);
         breathe(&mut random);
     }
 }

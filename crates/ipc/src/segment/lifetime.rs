@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use multiproc_sys::clock::Deadline;
 
-use super::Segment;
 use super::catalog::{self, Entry, Kind, ObjectId, Phase, Spec};
 use super::layout::{Geometry, Raw};
 use super::participants::{Mark, Slot};
+use super::{Segment, watcher};
 use crate::atomic::AtomicU32;
 use crate::atomic::Ordering::SeqCst;
 use crate::error::Error;
@@ -23,6 +23,8 @@ use crate::value;
 /// How long the catalog's lock is waited for. Its holders are done in microseconds unless they are
 /// stopped; a dead one is recovered from at once.
 pub(super) const CATALOG_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the watcher waits for it each time.
+const LATE_PATIENCE: Duration = Duration::from_millis(5);
 /// How long dropping a handle waits for it.
 const DETACH_PATIENCE: Duration = Duration::from_millis(100);
 
@@ -293,10 +295,24 @@ impl Segment {
                 self.clear_mark(self.slot(), Mark::Attached, index);
                 self.reference_removed(&catalog, object.id);
             }
-            // A stopped process holds the catalog. The marks go when this process has it next, or
-            // with this process.
-            Err(_) => self.late().push(object.id),
+            // A stopped process holds the catalog. The marks go when this process has it next.
+            Err(_) => {
+                self.late().push(object.id);
+                #[cfg(feature = "testing")]
+                if crate::testing::is_alone() {
+                    return;
+                }
+                // Without the thread, they go when somebody else here wants the catalog.
+                let _ = watcher::detach_late(self);
+            }
         }
+    }
+
+    /// Whether this process is attached to nothing that it has no handle of; tries to bring that about,
+    /// and doesn't wait long for who is stopped in the catalog.
+    pub(super) fn has_let_go(&self) -> bool {
+        self.late().is_empty()
+            || self.catalog_within(LATE_PATIENCE).is_ok() && self.late().is_empty()
     }
 
     /// Detaches from what could not be detached from when its last handle was dropped.

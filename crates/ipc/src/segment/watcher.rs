@@ -4,7 +4,8 @@
 //! holds the pidfds of all children and participants, sleeps until one of them ends, and recovers.
 //! It also starts the children: what kills a child when its parent dies is tied to the thread that
 //! started it, and this one ends only with the process. All signals are blocked in it. Children
-//! started by us have none until they start children themselves; they are watched from here.
+//! started by us have none until they start children themselves; they are watched from here. Any
+//! process has one once it could not let go of something because somebody was stopped in the catalog.
 
 use std::collections::HashMap;
 use std::io;
@@ -23,7 +24,7 @@ use super::participants::Phase;
 use super::{Segment, WeakSegment};
 use crate::error::Error;
 
-/// When to try again to recover while a stopped process holds the catalog.
+/// When to try again to recover, or to let go, while a stopped process holds the catalog.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// What the thread is called.
@@ -33,6 +34,7 @@ type Job = Box<dyn FnOnce() + Send>;
 
 enum Request {
     Watch(Watched),
+    DetachLate(WeakSegment),
     WhenReady(OwnedFd, Job),
     Run(Job),
 }
@@ -88,6 +90,12 @@ pub(super) fn watch_segment(segment: &Segment) -> Result<(), Error> {
     request(Request::Watch(Watched { segment: segment.downgrade(), bell, looks }))
 }
 
+/// Lets go, as soon as the catalog is to be had, of what this process has no handle of any more, but
+/// could not let go of.
+pub(super) fn detach_late(segment: &Segment) -> Result<(), Error> {
+    request(Request::DetachLate(segment.downgrade()))
+}
+
 /// Runs `job` on the watcher's thread and returns what it returns. Blocks until it has run.
 ///
 /// # Errors
@@ -120,13 +128,16 @@ type Whom = (u64, u32, u32);
 struct Watcher {
     inbox: Arc<Inbox>,
     segments: Vec<Watched>,
+    /// Those in which this process is still attached to what it has no handle of.
+    late: Vec<WeakSegment>,
     awaited: Vec<(OwnedFd, Job)>,
     participants: HashMap<Whom, PidFd>,
 }
 
 impl Watcher {
     fn new(inbox: Arc<Inbox>) -> Watcher {
-        Watcher { inbox, segments: Vec::new(), awaited: Vec::new(), participants: HashMap::new() }
+        let (segments, late, awaited) = Default::default();
+        Watcher { inbox, segments, late, awaited, participants: HashMap::new() }
     }
 
     fn run(mut self) {
@@ -140,6 +151,7 @@ impl Watcher {
             for request in requests {
                 match request {
                     Request::Watch(watched) => self.segments.push(watched),
+                    Request::DetachLate(segment) => self.late.push(segment),
                     Request::WhenReady(descriptor, job) => self.awaited.push((descriptor, job)),
                     Request::Run(job) => guarded(job),
                 }
@@ -151,7 +163,10 @@ impl Watcher {
             // A panic would end the thread, and with it every child.
             let clean = catch_unwind(AssertUnwindSafe(|| self.recover())).unwrap_or(false);
             let looks = self.segments.iter().any(|watched| watched.looks);
-            retry = (looks || !clean).then(|| Deadline::after(RETRY));
+            let late = |segment: Segment| !segment.has_let_go();
+            self.late.retain(|segment| segment.upgrade().is_some_and(late));
+            let again = looks || !clean || !self.late.is_empty();
+            retry = again.then(|| Deadline::after(RETRY));
         }
     }
 

@@ -3,6 +3,7 @@
 //! | file | idea |
 //! |---|---|
 //! | `wait` | the one place where anybody sleeps |
+//! | `spin` | trying again before that, for as long as it pays off |
 //! | `guarded` | what a lock may guard: plain data, or a slice of it |
 //! | `mutex`, `reentrant`, `rwlock` | locks around data, which pass on when an owner dies |
 //! | `condvar` | waiting for what a lock protects to change |
@@ -18,6 +19,7 @@ pub(crate) mod once;
 pub(crate) mod reentrant;
 pub(crate) mod rwlock;
 pub(crate) mod semaphore;
+pub(crate) mod spin;
 pub(crate) mod wait;
 
 pub use barrier::{Barrier, Broken, Passed};

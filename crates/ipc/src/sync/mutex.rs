@@ -63,7 +63,8 @@ use std::time::Duration;
 use multiproc_sys::clock::Deadline;
 
 use super::guarded::{self, DATA, Guarded};
-use super::wait::{Patience, Slept, spin};
+use super::spin::spin;
+use super::wait::{Patience, Slept};
 use crate::atomic::AtomicU32;
 use crate::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::atomic::futex;

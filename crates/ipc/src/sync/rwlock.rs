@@ -209,6 +209,8 @@ impl<T: ?Sized + Guarded> RwLock<T> {
         // ORDERING(rwlock): SeqCst, before the look for a writer.
         // DEATH: I2, recovery clears the count.
         count.fetch_add(1, SeqCst);
+        // Of the operations that are `SeqCst`, a model takes only fences at their word.
+        #[cfg(loom)]
         fence(SeqCst);
         let (writer, poisoned) = self.raw().writer.state();
         if (writer.is_none() || mutant!(WriterIgnored)) && !poisoned {

@@ -34,16 +34,14 @@
 use std::time::Duration;
 
 use multiproc_sys::clock::Deadline;
-use multiproc_sys::host;
 
+use super::spin;
 use crate::atomic::Ordering::{Relaxed, SeqCst};
 use crate::atomic::futex::{self, Waited};
 use crate::atomic::{AtomicU32, AtomicU64, fence};
 use crate::mutant::mutant;
 use crate::segment::layout::Raw;
 
-/// How often a waiter looks again before it sleeps. Once in a model, where it is no use.
-const SPINS: u32 = if cfg!(loom) { 1 } else { 64 };
 /// How long a thread waits for an owner before it calls itself starving.
 pub(crate) const STARVING_AFTER: Duration = Duration::from_millis(1);
 /// The first and the longest sleep of a thread stuck behind an owner.
@@ -105,7 +103,7 @@ impl EventCount {
     }
 
     fn sleep(&self, ticket: Ticket, deadline: Option<Deadline>) -> Waited {
-        futex::wait(self.futex(), ticket.sequence(), deadline)
+        spin::sleep(|| futex::wait(self.futex(), ticket.sequence(), deadline))
     }
 
     /// Whether anybody may be asleep.
@@ -156,7 +154,7 @@ impl EventCount {
         deadline: Option<Deadline>,
         mut attempt: impl FnMut() -> Option<R>,
     ) -> Option<R> {
-        if let Some(done) = spin(&mut attempt) {
+        if let Some(done) = spin::spin(&mut attempt) {
             return Some(done);
         }
         loop {
@@ -187,6 +185,9 @@ impl EventCount {
         mut attempt: impl FnMut() -> Option<R>,
         mut stuck: impl FnMut(),
     ) -> Option<R> {
+        if let Some(done) = attempt() {
+            return Some(done);
+        }
         let mut patience = first_patience();
         loop {
             let slice = Deadline::after(patience).or_earlier(deadline);
@@ -225,7 +226,7 @@ pub(crate) fn wait_any<R>(
     deadline: Option<Deadline>,
     mut attempt: impl FnMut() -> Option<R>,
 ) -> Option<R> {
-    if let Some(done) = spin(&mut attempt) {
+    if let Some(done) = spin::spin(&mut attempt) {
         return Some(done);
     }
     loop {
@@ -236,7 +237,7 @@ pub(crate) fn wait_any<R>(
             let asleep = counts.iter().zip(&tickets);
             let words: Vec<_> =
                 asleep.map(|(count, ticket)| (count.futex(), ticket.sequence())).collect();
-            let waited = futex::wait_any(&words, deadline);
+            let waited = spin::sleep(|| futex::wait_any(&words, deadline));
             late = waited == Waited::TimedOut || deadline.is_some_and(|it| it.passed());
             done = attempt();
         }
@@ -249,21 +250,6 @@ pub(crate) fn wait_any<R>(
             return done;
         }
     }
-}
-
-/// Tries a few times without sleeping; once where there is one processor, and nobody else can act
-/// while we spin.
-pub(crate) fn spin<R>(mut attempt: impl FnMut() -> Option<R>) -> Option<R> {
-    use std::sync::OnceLock;
-    static ALONE: OnceLock<bool> = OnceLock::new();
-    let spins = if *ALONE.get_or_init(|| host::processors() == 1) { 1 } else { SPINS };
-    for _ in 0..spins {
-        if let Some(done) = attempt() {
-            return Some(done);
-        }
-        std::hint::spin_loop();
-    }
-    None
 }
 
 /// How long a thread that is stuck behind an owner sleeps before it suspects anybody.
@@ -311,7 +297,8 @@ impl Patience {
     pub(crate) fn sleep(&mut self, word: &AtomicU32, value: u32) -> Slept {
         let starving = self.is_starving();
         let slice = if starving { Deadline::after(self.next) } else { self.starves };
-        match futex::wait(word, value, Some(slice.or_earlier(self.deadline))) {
+        let slice = slice.or_earlier(self.deadline);
+        match spin::sleep(|| futex::wait(word, value, Some(slice))) {
             // Also of one whom others beat to it again and again.
             _ if self.deadline.is_some_and(|deadline| deadline.passed()) => Slept::TimedOut,
             Waited::TimedOut if starving => {

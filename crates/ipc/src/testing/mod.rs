@@ -188,6 +188,19 @@ pub fn trust() {
     TRUSTING.store(true, Relaxed);
 }
 
+static ALONE: AtomicBool = AtomicBool::new(cfg!(loom));
+
+/// Has this process, and those that it forks, start no thread of the library's own: who forks, and is
+/// stepped through, must be alone.
+pub fn stay_alone() {
+    ALONE.store(true, Relaxed);
+}
+
+/// Whether this process starts no thread of the library's own.
+pub(crate) fn is_alone() -> bool {
+    ALONE.load(Relaxed)
+}
+
 /// Whether this process suspects nobody.
 pub(crate) fn is_trusting() -> bool {
     TRUSTING.load(Relaxed)
