@@ -136,7 +136,7 @@ impl<T: Plain> QueueBuilder<T, Slices> {
 
 impl<T: Plain> QueueBuilder<T, Inline> {
     builds!(Inline; |it| {
-        let bytes = inline::bytes(it.capacity as u64)?;
+        let bytes = inline::bytes(it.capacity as u64, size_of::<T>() as u64)?;
         Some(Spec::of::<T>(Kind::InlineQueue, T::STRUCTURE, bytes, it.capacity as u64))
     });
 }

@@ -77,34 +77,42 @@ impl Control {
         (fits && entry.kind.is_some_and(|kind| kind.is_queue())).then(|| segment.raw(entry.offset))
     }
 
+    #[inline]
     pub(crate) fn not_empty(&self) -> &EventCount {
         &self.not_empty.0
     }
 
+    #[inline]
     pub(crate) fn not_full(&self) -> &EventCount {
         &self.not_full.0
     }
 
+    #[inline]
     pub(crate) fn idle(&self) -> &EventCount {
         &self.idle.0
     }
 
+    #[inline]
     pub(super) fn tail(&self) -> &AtomicU64 {
         &self.tail.0
     }
 
+    #[inline]
     pub(super) fn head(&self) -> &AtomicU64 {
         &self.head.0
     }
 
+    #[inline]
     pub(crate) fn head_of(&self, capacity: u32) -> Cursor {
         Cursor::load(self.head(), capacity)
     }
 
+    #[inline]
     pub(crate) fn tail_of(&self, capacity: u32) -> Cursor {
         Cursor::load(self.tail(), capacity)
     }
 
+    #[inline]
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(SeqCst) != 0
     }
@@ -148,6 +156,7 @@ impl Control {
     }
 
     /// Whether the queue is a channel, of which the ends say who is there.
+    #[inline]
     pub(super) fn is_channel(&self) -> bool {
         self.ends[0].load(Relaxed) != 0
     }

@@ -39,11 +39,13 @@ impl Cursor {
     }
 
     /// The cursor that stands in memory, with an index that the ring has.
+    #[inline]
     pub(super) fn load(hint: &AtomicU64, capacity: u32) -> Cursor {
         Cursor::from_word(hint.load(Relaxed), capacity)
     }
 
     /// Moves a hint on to here, unless it is ahead already.
+    #[inline]
     pub(super) fn advance(self, hint: &AtomicU64) {
         if hint.load(Relaxed) < self.word() {
             // DEATH: the hint stays behind; the next scan passes over what it does not know.
@@ -51,6 +53,7 @@ impl Cursor {
         }
     }
 
+    #[inline]
     fn from_word(word: u64, capacity: u32) -> Cursor {
         let cursor = Cursor(word);
         if cursor.index() < capacity { cursor } else { Cursor::new(cursor.lap(), 0) }
@@ -68,6 +71,7 @@ impl Cursor {
         (self.0 & INDEX) as u32
     }
 
+    #[inline]
     pub(crate) fn next(self, capacity: u32) -> Cursor {
         if self.index() + 1 < capacity {
             Cursor(self.0 + 1)

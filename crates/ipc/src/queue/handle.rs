@@ -532,7 +532,7 @@ impl<T: Plain> Shared for Queue<T, Inline> {
     type Element = T;
 
     fn bytes(_: &Geometry, capacity: u64) -> Option<u64> {
-        inline::bytes(capacity)
+        inline::bytes(capacity, size_of::<T>() as u64)
     }
 
     fn attached(object: &Object) -> Result<(), Error> {

@@ -11,7 +11,7 @@
 //!
 //! ```text
 //! Control                                                                  see `control`
-//! cells      capacity × 64 B: [ word | 56 B of message ]
+//! cells      capacity × 16, 32 or 64 B: [ word | message ], as many bytes as a message needs
 //! word       u64   [ lap 40 | state 8 | owner 16 ]
 //! ```
 //!
@@ -85,17 +85,45 @@ unsafe impl Raw for RawInline {}
 
 const INLINE: u64 = size_of::<Control>() as u64;
 const CELLS: u64 = INLINE + size_of::<RawInline>() as u64;
-const CELL: u64 = size_of::<RawCell>() as u64;
 
 /// A place in the ring, with its message.
-#[repr(C, align(64))]
-struct RawCell {
-    word: AtomicU64,
-    message: [AtomicU64; WORDS],
+#[derive(Clone, Copy)]
+struct RawCell<'a> {
+    word: &'a AtomicU64,
+    message: &'a [AtomicU64],
 }
 
-// SAFETY: atomics only.
-unsafe impl Raw for RawCell {}
+impl RawCell<'_> {
+    /// Copies the message out. Others may write it at any time: what it says counts only if the word
+    /// has not changed since.
+    #[inline]
+    fn read<T: Plain>(self) -> T {
+        let mut message = T::new_zeroed();
+        for (to, from) in message.as_mut_bytes().chunks_mut(8).zip(self.message) {
+            to.copy_from_slice(&from.load(Relaxed).to_ne_bytes()[..to.len()]);
+        }
+        message
+    }
+
+    /// Copies a message in.
+    #[inline]
+    fn write<T: Plain>(self, message: &T) {
+        const { assert!(size_of::<T>() <= MESSAGE_MAX, "an inline message has 56 bytes at most") };
+        for (to, from) in self.message.iter().zip(message.as_bytes().chunks(8)) {
+            let mut part = [0; 8];
+            part[..from.len()].copy_from_slice(from);
+            to.store(u64::from_ne_bytes(part), Relaxed);
+        }
+    }
+}
+
+/// Words of a cell for messages of so many bytes; `None` for too many. A power of two: no cell reaches
+/// into another cache line, and small ones share theirs, so that fewer pass from sender to receiver.
+#[inline]
+fn cell_words(message_bytes: u64) -> Option<u32> {
+    let words = 1 + message_bytes.div_ceil(8).max(1);
+    (message_bytes <= MESSAGE_MAX as u64).then(|| words.next_power_of_two() as u32)
+}
 
 /// What a cell is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +145,7 @@ pub(crate) struct Cell {
 }
 
 impl Cell {
+    #[inline]
     pub(crate) fn unpack(word: u64) -> Cell {
         let state = match (word >> 16) as u8 {
             0 => State::Free,
@@ -128,11 +157,13 @@ impl Cell {
         Cell { lap: word >> 24, state, owner: word as u16 }
     }
 
+    #[inline]
     fn pack(self) -> u64 {
         self.lap << 24 | (self.state as u64) << 16 | u64::from(self.owner)
     }
 
     /// The cell once it is free for the next lap.
+    #[inline]
     fn passed(self) -> Cell {
         Cell { lap: (self.lap + 1) & LAP, state: State::Free, owner: 0 }
     }
@@ -146,34 +177,11 @@ impl Cell {
     }
 }
 
-/// A message as the words that it is copied by.
-pub(crate) type Words = [u64; WORDS];
-
-/// The words of a value, of which those beyond it are 0.
-pub(crate) fn to_words<T: Plain>(value: &T) -> Words {
-    const { assert!(size_of::<T>() <= MESSAGE_MAX, "an inline message has 56 bytes at most") };
-    let mut words = [0; WORDS];
-    zerocopy::IntoBytes::as_mut_bytes(&mut words)[..size_of::<T>()]
-        .copy_from_slice(value.as_bytes());
-    words
-}
-
-/// The value that [`to_words`] took apart.
-pub(crate) fn from_words<T: Plain>(words: &Words) -> T {
-    const { assert!(size_of::<T>() <= MESSAGE_MAX, "an inline message has 56 bytes at most") };
-    let mut value = T::new_zeroed();
-    value.as_mut_bytes().copy_from_slice(&zerocopy::IntoBytes::as_bytes(words)[..size_of::<T>()]);
-    value
-}
-
-/// How many words a `T` has.
-pub(crate) const fn words_of<T>() -> usize {
-    size_of::<T>().div_ceil(8)
-}
-
-/// Bytes of a queue object; `None` for a capacity that is out of bounds.
-pub(crate) fn bytes(capacity: u64) -> Option<u64> {
-    (1..u64::from(CELLS_MAX)).contains(&capacity).then(|| CELLS + capacity * CELL)
+/// Bytes of a queue object for messages of so many bytes; `None` for a capacity, or messages, that are
+/// out of bounds.
+pub(crate) fn bytes(capacity: u64, message_bytes: u64) -> Option<u64> {
+    let cell = u64::from(cell_words(message_bytes)?) * 8;
+    (1..u64::from(CELLS_MAX)).contains(&capacity).then(|| CELLS + capacity * cell)
 }
 
 /// A queue in shared memory, seen by one participant.
@@ -184,26 +192,32 @@ pub(crate) struct InlineRing<'a> {
     control: &'a Control,
     raw: &'a RawInline,
     capacity: u32,
+    cell_words: u32,
 }
 
 impl<'a> InlineRing<'a> {
     /// The queue that an entry describes; `None` if it describes none that could be.
     pub(crate) fn new(segment: &'a Segment, entry: &Entry) -> Option<InlineRing<'a>> {
-        let fits = entry.kind == Some(Kind::InlineQueue) && bytes(entry.count) == Some(entry.bytes);
-        (fits && segment.is_inside(entry)).then(|| InlineRing::over(segment, entry))
+        let bytes = bytes(entry.count, entry.element_bytes.into());
+        let fits = entry.kind == Some(Kind::InlineQueue) && bytes == Some(entry.bytes);
+        let cell_words = cell_words(entry.element_bytes.into())?;
+        (fits && segment.is_inside(entry)).then(|| InlineRing::over(segment, entry, cell_words))
     }
 
-    /// The queue that a checked entry describes.
-    fn over(segment: &'a Segment, entry: &Entry) -> InlineRing<'a> {
+    /// The queue that a checked entry describes, whose cells have so many words.
+    #[inline]
+    fn over(segment: &'a Segment, entry: &Entry, cell_words: u32) -> InlineRing<'a> {
         InlineRing {
             segment,
             offset: entry.offset,
             control: segment.raw(entry.offset),
             raw: segment.raw(entry.offset + INLINE),
             capacity: entry.count as u32,
+            cell_words,
         }
     }
 
+    #[inline]
     pub(crate) fn control(&self) -> &'a Control {
         self.control
     }
@@ -212,8 +226,11 @@ impl<'a> InlineRing<'a> {
         self.capacity
     }
 
-    fn cell(&self, index: u32) -> &'a RawCell {
-        self.segment.raw(self.offset + CELLS + u64::from(index) * CELL)
+    #[inline]
+    fn cell(&self, index: u32) -> RawCell<'a> {
+        let offset = self.offset + CELLS + u64::from(index) * u64::from(self.cell_words) * 8;
+        let words: &[AtomicU64] = self.segment.raw_slice(offset, self.cell_words);
+        RawCell { word: &words[0], message: &words[1..] }
     }
 
     /// The words of the cells, in their order.
@@ -229,9 +246,10 @@ impl<'a> InlineRing<'a> {
     }
 
     /// Puts a message of `count` words at the end of the queue, and wakes who waits for one.
-    pub(crate) fn publish(&self, message: &Words, count: usize) -> Published {
+    #[inline]
+    pub(crate) fn publish<T: Plain>(&self, message: &T) -> Published {
         // ORDERING(eventcount): SeqCst, before the look for sleepers.
-        let written = self.write(message, count, SeqCst);
+        let written = self.write(message, SeqCst);
         if written == Published::Done {
             self.control.not_empty().notify(1);
         }
@@ -240,26 +258,39 @@ impl<'a> InlineRing<'a> {
 
     /// As [`publish`](InlineRing::publish), for one of several; [`published`](InlineRing::published)
     /// wakes for all of them.
-    pub(crate) fn publish_one(&self, message: &Words, count: usize) -> Published {
-        self.write(message, count, Release)
+    #[inline]
+    pub(crate) fn publish_one<T: Plain>(&self, message: &T) -> Published {
+        self.write(message, Release)
     }
 
-    fn write(&self, message: &Words, count: usize, commit: Ordering) -> Published {
-        let Some((position, claimed)) = self.claim() else {
+    #[inline]
+    fn write<T: Plain>(&self, message: &T, commit: Ordering) -> Published {
+        let Some((position, claimed)) = self.claim_next().or_else(|| self.claim()) else {
             return Published::Full;
         };
         let cell = self.cell(position.index());
         if mutant!(FullBeforeMessage) {
             cell.word.store(claimed.in_state(State::Full).pack(), commit);
         }
-        for (to, part) in cell.message.iter().zip(message).take(count) {
-            to.store(*part, Relaxed);
-        }
+        cell.write(message);
         // ORDERING(inline-publish): Release at least, after the message.
         // DEATH: before, nothing was sent; after, the message is there.
         cell.word.store(claimed.in_state(State::Full).pack(), commit);
         position.next(self.capacity).advance(self.control.tail());
         Published::Done
+    }
+
+    /// Claims the position that the hint names, if it is free, as it mostly is.
+    #[inline]
+    fn claim_next(&self) -> Option<(Cursor, Cell)> {
+        let position = self.control.tail_of(self.capacity);
+        let free = Cell { lap: position.lap() & LAP, state: State::Free, owner: 0 };
+        let mine = Cell { state: State::Write, owner: self.segment.slot().tag(), ..free };
+        let word = self.cell(position.index()).word;
+        // ORDERING(inline-take), DEATH: as in `claim`.
+        let claimed = word.load(Relaxed) == free.pack()
+            && word.compare_exchange(free.pack(), mine.pack(), Acquire, Relaxed).is_ok();
+        claimed.then_some((position, mine))
     }
 
     /// Claims the first free position for this process; `None` if there is none.
@@ -302,6 +333,23 @@ impl<'a> InlineRing<'a> {
         None
     }
 
+    /// Takes the message at the position that the hint names, if there is one, as there mostly is.
+    #[inline]
+    fn take_next<T: Plain>(&self) -> Option<T> {
+        let position = self.control.head_of(self.capacity);
+        let full = Cell { lap: position.lap() & LAP, state: State::Full, owner: 0 };
+        let cell = self.cell(position.index());
+        // ORDERING(inline-publish), and all else: as in `take_first`.
+        if cell.word.load(Acquire) != full.pack() {
+            return None;
+        }
+        let message = cell.read();
+        let free = full.passed().pack();
+        cell.word.compare_exchange(full.pack(), free, SeqCst, Relaxed).ok()?;
+        position.next(self.capacity).advance(self.control.head());
+        Some(message)
+    }
+
     /// Wakes who waits for one of `count` messages that were [published](InlineRing::publish_one).
     pub(crate) fn published(&self, count: u32) {
         // ORDERING(eventcount): the messages before the look for sleepers.
@@ -311,17 +359,25 @@ impl<'a> InlineRing<'a> {
         }
     }
 
-    /// Takes the message of `count` words at the front, and wakes who waits for room. `None` if
+    /// Takes the message at the front, and wakes who waits for room. `None` if
     /// there is none.
-    pub(crate) fn take(&self, count: usize) -> Option<Words> {
-        let message = self.take_one(count)?;
+    #[inline]
+    pub(crate) fn take<T: Plain>(&self) -> Option<T> {
+        let message = self.take_one()?;
         self.taken(1);
         Some(message)
     }
 
     /// As [`take`](InlineRing::take), for one of several; [`taken`](InlineRing::taken) wakes for all
     /// of them.
-    pub(crate) fn take_one(&self, count: usize) -> Option<Words> {
+    #[inline]
+    pub(crate) fn take_one<T: Plain>(&self) -> Option<T> {
+        let next = if mutant!(TakenBeforeCopy) { None } else { self.take_next() };
+        next.or_else(|| self.take_first())
+    }
+
+    /// Takes the first message, wherever it is.
+    fn take_first<T: Plain>(&self) -> Option<T> {
         let mut position = self.control.head_of(self.capacity);
         let mut looked = false;
         for _ in 0..self.steps() {
@@ -331,14 +387,11 @@ impl<'a> InlineRing<'a> {
             let seen = Cell::unpack(word);
             match (seen.compare(position), seen.state) {
                 ((Equal, _), State::Full) => {
-                    let mut message = [0; WORDS];
                     if mutant!(TakenBeforeCopy) {
                         let free = seen.passed().pack();
                         let _ = cell.word.compare_exchange(word, free, SeqCst, Relaxed);
                     }
-                    for (to, part) in message.iter_mut().zip(&cell.message).take(count) {
-                        *to = part.load(Relaxed);
-                    }
+                    let message = cell.read();
                     // ORDERING(inline-take): after the copy; I2, the copy is of this message.
                     // DEATH: before, the message is there; after, it was ours.
                     let free = seen.passed().pack();
@@ -373,6 +426,7 @@ impl<'a> InlineRing<'a> {
     /// Wakes who waits for the room of `count` messages that were [taken](InlineRing::take_one), and, if
     /// more messages wait, somebody who waits for one: a wake that came for a message behind one
     /// still being written was spent in vain.
+    #[inline]
     pub(crate) fn taken(&self, count: u32) {
         self.control.not_full().notify(count);
         self.control.idle().notify(u32::MAX);
@@ -382,7 +436,7 @@ impl<'a> InlineRing<'a> {
     }
 
     /// Passes over a cell whose sender died.
-    fn pass(&self, cell: &RawCell, word: u64) {
+    fn pass(&self, cell: RawCell<'_>, word: u64) {
         // DEATH: done again by whoever comes next.
         let free = Cell::unpack(word).passed().pack();
         let _ = cell.word.compare_exchange(word, free, SeqCst, Relaxed);
@@ -456,9 +510,12 @@ impl<'a> InlineRing<'a> {
 }
 
 /// The queue behind an object that this process is attached to.
+#[inline]
 pub(crate) fn ring(object: &Object) -> InlineRing<'_> {
     // What the entry says was checked when the object was made or attached.
-    InlineRing::over(object.segment(), &object.entry)
+    let entry = &object.entry;
+    let cell_words = cell_words(entry.element_bytes.into()).expect("checked with the rest");
+    InlineRing::over(object.segment(), entry, cell_words)
 }
 
 #[cfg(test)]
@@ -474,15 +531,31 @@ mod tests {
     }
 
     #[test]
+    fn cell_has_room_for_its_message_and_lies_in_one_cache_line() {
+        let words = [0, 1, 8, 9, 24, 25, 56].map(|bytes| cell_words(bytes).unwrap());
+        assert_eq!(words, [2, 2, 2, 4, 4, 8, 8]);
+        assert_eq!(cell_words(57), None);
+        assert_eq!(bytes(3, 8), Some(CELLS + 3 * 16));
+        assert_eq!((bytes(0, 8), bytes(u64::MAX, 8), bytes(3, u64::MAX)), (None, None, None));
+        assert!(CELLS.is_multiple_of(64));
+    }
+
+    #[test]
     fn cell_passed_wraps_its_lap() {
         let cell = Cell { lap: LAP, state: State::Full, owner: 0 };
         assert_eq!(cell.passed(), Cell { lap: 0, state: State::Free, owner: 0 });
     }
 
     #[test]
-    fn words_taken_apart_and_put_together_are_the_same_value() {
-        let value = [1_u16, 2, 3, 4, 5];
-        assert_eq!(from_words::<[u16; 5]>(&to_words(&value)), value);
-        assert_eq!(words_of::<[u16; 5]>(), 2);
+    fn message_of_any_length_is_read_as_it_was_written() {
+        let words = [const { AtomicU64::new(!0) }; WORDS];
+        let cell = RawCell { word: &AtomicU64::new(0), message: &words };
+        let message = [1_u16, 2, 3, 4, 5];
+        cell.write(&message);
+        assert_eq!(cell.read::<[u16; 5]>(), message);
+        assert_eq!(words[2].load(Relaxed), !0, "beyond it");
+        cell.write(&[7_u8; MESSAGE_MAX]);
+        assert_eq!(cell.read::<[u8; MESSAGE_MAX]>(), [7; MESSAGE_MAX]);
+        assert_eq!(cell.read::<()>(), ());
     }
 }

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use super::block::Role;
 use super::control::Control;
-use super::inline::{self, Words};
+use super::inline;
 use super::raw::{self, Published};
 use crate::codec::{self, Route};
 use crate::error::Error;
@@ -224,20 +224,24 @@ impl<T: Serialize + DeserializeOwned> Mode<T> for Encoded {
 }
 
 impl<T: Plain> Transport<T> for Inline {
-    type Packet = Words;
+    type Packet = T;
 
+    #[inline]
     fn control(queue: &Object) -> &Control {
         inline::ring(queue).control()
     }
 
-    fn publish(queue: &Object, packet: &Words) -> Published {
-        inline::ring(queue).publish(packet, inline::words_of::<T>())
+    #[inline]
+    fn publish(queue: &Object, packet: &T) -> Published {
+        inline::ring(queue).publish(packet)
     }
 
-    fn discard(_: &Object, _: Words) {}
+    #[inline]
+    fn discard(_: &Object, _: T) {}
 
-    fn take(queue: &Object) -> Option<Words> {
-        inline::ring(queue).take(inline::words_of::<T>())
+    #[inline]
+    fn take(queue: &Object) -> Option<T> {
+        inline::ring(queue).take()
     }
 
     fn has_leases(_: &Object) -> bool {
@@ -258,26 +262,32 @@ impl<T: Plain> Transport<T> for Inline {
 }
 
 impl<T: Plain> Mode<T> for Inline {
-    fn pack(_: &Object, value: &T, _: Option<Deadline>) -> Result<Words, Error> {
-        Ok(inline::to_words(value))
+    #[inline]
+    fn pack(_: &Object, value: &T, _: Option<Deadline>) -> Result<T, Error> {
+        Ok(*value)
     }
 
-    fn unpack(_: &Object, packet: Words, _: Option<Deadline>) -> Result<T, Error> {
-        Ok(inline::from_words(&packet))
+    #[inline]
+    fn unpack(_: &Object, packet: T, _: Option<Deadline>) -> Result<T, Error> {
+        Ok(packet)
     }
 
-    fn publish_one(queue: &Object, packet: &Words) -> Published {
-        inline::ring(queue).publish_one(packet, inline::words_of::<T>())
+    #[inline]
+    fn publish_one(queue: &Object, packet: &T) -> Published {
+        inline::ring(queue).publish_one(packet)
     }
 
+    #[inline]
     fn published(queue: &Object, count: u32) {
         inline::ring(queue).published(count);
     }
 
-    fn take_one(queue: &Object) -> Option<Words> {
-        inline::ring(queue).take_one(inline::words_of::<T>())
+    #[inline]
+    fn take_one(queue: &Object) -> Option<T> {
+        inline::ring(queue).take_one()
     }
 
+    #[inline]
     fn taken(queue: &Object, count: u32) {
         inline::ring(queue).taken(count);
     }

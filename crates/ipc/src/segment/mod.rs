@@ -382,11 +382,13 @@ impl Segment {
     ///
     /// # Panics
     /// When they are not inside the mapping: offsets are checked where they come from memory.
+    #[inline]
     pub(crate) fn raw<T: Raw>(&self, offset: u64) -> &T {
         raw(&self.inner.memory, offset)
     }
 
     /// As [`raw`](Segment::raw), for `count` of them in a row.
+    #[inline]
     pub(crate) fn raw_slice<T: Raw>(&self, offset: u64, count: u32) -> &[T] {
         let count = count as usize;
         assert!(
@@ -510,6 +512,7 @@ pub(crate) fn map_whole(file: OwnedFd) -> Result<Memory, Error> {
     Memory::of_file(file, bytes)
 }
 
+#[inline]
 fn raw<T: Raw>(memory: &Memory, offset: u64) -> &T {
     assert!(
         offset.is_multiple_of(align_of::<T>() as u64)

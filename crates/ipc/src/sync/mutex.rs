@@ -63,7 +63,7 @@ use std::time::Duration;
 use multiproc_sys::clock::Deadline;
 
 use super::guarded::{self, DATA, Guarded};
-use super::spin::spin;
+use super::spin::spin_for_lock;
 use super::wait::{Patience, Slept};
 use crate::atomic::AtomicU32;
 use crate::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
@@ -180,7 +180,7 @@ impl RawMutex {
             Err(Refused::Poisoned) => Some(Err(Poisoned)),
             Err(Refused::Held) => None,
         };
-        if let Some(done) = spin(|| attempt(mine, Claim::Comes)) {
+        if let Some(done) = spin_for_lock(|| attempt(mine, Claim::Comes)) {
             return done.map(Some);
         }
         let mut patience = Patience::until(deadline);

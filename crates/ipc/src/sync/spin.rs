@@ -1,11 +1,17 @@
-//! Trying again for a while before sleeping, for as long as that pays off.
+//! Trying again for a while before sleeping, in a way that pays off.
 //!
 //! To wake a thread on another processor takes some ten microseconds, a hundred times as long as to
-//! hand it a message while it looks. So who waits looks a few times first, at growing distances. If
-//! two who answer each other have both begun to sleep, this is over before an answer can come, and
-//! they would go on sleeping for ever: so whoever was woken soon looks for longer the next time, up to
-//! [`LONGEST`], and yields the processor between two looks, to whom it may be waiting for. Who sleeps
-//! for long looks less and less. That is decided by each thread, from what it has seen.
+//! hand it a message while it looks. So who waits looks a few times first, at distances that double.
+//! Each thread learns from what comes of that:
+//!
+//! - *How soon to look.* Who looks takes the cache line from who is writing there. A receiver that
+//!   finds a message whenever it looks is on the heels of its sender, and each message costs both a
+//!   miss; so it looks later the next time, up to a microsecond, and finds many. So does who wants a
+//!   lock that others take again and again. Who looked in vain looks sooner.
+//! - *How long to go on.* If two who answer each other have both begun to sleep, a few looks are over
+//!   before an answer can come, and they would go on sleeping for ever. So who was woken soon looks for
+//!   longer the next time, up to [`LONGEST`], and yields the processor between two looks, to whom it
+//!   may be waiting for. Who sleeps for long stops that.
 //!
 //! Where there is one processor, nobody can act while somebody looks, and nobody does.
 
@@ -18,38 +24,54 @@ use multiproc_sys::host;
 
 use crate::atomic::futex::Waited;
 
-/// Looks at distances of 1, 2, 4 … pauses. One in a model, where they are no use.
-const LOOKS: u32 = if cfg!(loom) { 1 } else { 7 };
-/// How long a thread that sleeps for short looks on after that.
+/// The first look comes after so many pauses, as a power of two: at the soonest, and at the latest.
+const SOONEST: u32 = 1;
+const LATEST: u32 = 5;
+/// The last one, before the looks that go on. In a model there is none: they are no use.
+const LAST: u32 = if cfg!(loom) { 0 } else { 6 };
+/// How long a thread that was woken soon looks on after that.
 const SHORTEST: Duration = Duration::from_micros(8);
 const LONGEST: Duration = Duration::from_micros(64);
 /// A sleep that could have been spared: twice what waking somebody takes here and there, and more.
 const SHORT_SLEEP: Duration = Duration::from_micros(150);
 
 thread_local! {
-    /// How long this thread looks on.
+    /// How soon this thread looks.
+    static FIRST: Cell<u32> = const { Cell::new(SOONEST) };
+    /// How long it goes on.
     static BUDGET: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
 /// Tries until `attempt` gives something, without sleeping; `None` when it is time to sleep.
 #[inline]
 pub(crate) fn spin<R>(mut attempt: impl FnMut() -> Option<R>) -> Option<R> {
-    attempt().or_else(|| look_on(attempt))
+    attempt().or_else(|| look_on(SOONEST, attempt))
+}
+
+/// As [`spin`], for a lock: who looks seldom leaves it to its owner, who may want it again, and in that
+/// one's cache.
+#[inline]
+pub(crate) fn spin_for_lock<R>(mut attempt: impl FnMut() -> Option<R>) -> Option<R> {
+    attempt().or_else(|| look_on(LATEST, attempt))
 }
 
 #[cold]
-fn look_on<R>(mut attempt: impl FnMut() -> Option<R>) -> Option<R> {
+fn look_on<R>(soonest: u32, mut attempt: impl FnMut() -> Option<R>) -> Option<R> {
     if is_alone() {
         return None;
     }
-    for look in 1..LOOKS {
+    let first = FIRST.get().max(soonest);
+    for look in first..=LAST {
         for _ in 0..1 << look {
             std::hint::spin_loop();
         }
         if let Some(done) = attempt() {
+            let at_once = look == first;
+            FIRST.set(if at_once { LATEST.min(first + 1) } else { SOONEST.max(first - 1) });
             return Some(done);
         }
     }
+    FIRST.set(SOONEST);
     let budget = BUDGET.get();
     if budget.is_zero() {
         return None;

@@ -107,6 +107,7 @@ impl EventCount {
     }
 
     /// Whether anybody may be asleep.
+    #[inline]
     pub(crate) fn has_waiters(&self) -> bool {
         // Of the operations that are `SeqCst`, a model takes only fences at their word.
         #[cfg(loom)]
@@ -116,13 +117,19 @@ impl EventCount {
 
     /// Wakes up to `count` sleepers after a change that the caller has made by a `SeqCst` operation,
     /// or before a `SeqCst` fence.
+    #[inline]
     pub(crate) fn notify(&self, count: u32) {
         // ORDERING(eventcount): SeqCst, after the change.
         if self.has_waiters() {
-            // DEATH: nobody is woken; recovery does it.
-            self.0.fetch_add(ONE_SEQUENCE, SeqCst);
-            futex::wake(self.futex(), count);
+            self.wake(count);
         }
+    }
+
+    #[cold]
+    fn wake(&self, count: u32) {
+        // DEATH: nobody is woken; recovery does it.
+        self.0.fetch_add(ONE_SEQUENCE, SeqCst);
+        futex::wake(self.futex(), count);
     }
 
     /// How many sleepers are announced.
@@ -149,14 +156,21 @@ impl EventCount {
     }
 
     /// Repeats `attempt` until it gives something, sleeping in between; `None` at the deadline.
+    #[inline]
     pub(crate) fn wait_for<R>(
         &self,
         deadline: Option<Deadline>,
         mut attempt: impl FnMut() -> Option<R>,
     ) -> Option<R> {
-        if let Some(done) = spin::spin(&mut attempt) {
-            return Some(done);
-        }
+        spin::spin(&mut attempt).or_else(|| self.wait_asleep(deadline, attempt))
+    }
+
+    #[cold]
+    fn wait_asleep<R>(
+        &self,
+        deadline: Option<Deadline>,
+        mut attempt: impl FnMut() -> Option<R>,
+    ) -> Option<R> {
         loop {
             let ticket = self.announce();
             let done = attempt();
