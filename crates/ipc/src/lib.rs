@@ -62,8 +62,9 @@
 //! - who receives from a queue of [`Inline`] messages, if it is stopped within the nanoseconds in which
 //!   it writes a message into the ring: what was sent after that one waits for it;
 //! - making, reaching and dropping objects, and recovery, if it is stopped within the microseconds
-//!   in which it does one of these itself. Others get [`Error::CatalogHeld`] after ten seconds; a call
-//!   with a timeout ends by its deadline, and leaves the message in the queue.
+//!   in which it does one of these itself. Others get [`Error::CatalogHeld`] after ten seconds, or, if
+//!   they receive a message that carries handles, [`RecvError::Held`]; a call with a timeout ends by
+//!   its deadline. The message stays in the queue;
 //! - the recovery from its own children's deaths, for those who wait at a queue: it watches over them.
 //!   Who waits for a lock finds out by itself.
 //!

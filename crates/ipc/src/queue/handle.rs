@@ -42,7 +42,7 @@ use crate::segment::{Object, named, travels};
 /// [`lease`](Queue::lease): then it comes back.
 ///
 /// Who waits is woken in the order in which it fell asleep; but somebody who comes along at that
-/// moment may be faster.
+/// moment may be faster, and nothing bounds how often that happens.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

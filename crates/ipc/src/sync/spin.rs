@@ -27,8 +27,8 @@ use crate::atomic::futex::Waited;
 /// The first look comes after so many pauses, as a power of two: at the soonest, and at the latest.
 const SOONEST: u32 = 1;
 const LATEST: u32 = 5;
-/// The last one, before the looks that go on. In a model there is none: they are no use.
-const LAST: u32 = if cfg!(loom) { 0 } else { 6 };
+/// The last one, before the looks that go on.
+const LAST: u32 = 6;
 /// How long a thread that was woken soon looks on after that.
 const SHORTEST: Duration = Duration::from_micros(8);
 const LONGEST: Duration = Duration::from_micros(64);
@@ -57,7 +57,8 @@ pub(crate) fn spin_for_lock<R>(mut attempt: impl FnMut() -> Option<R>) -> Option
 
 #[cold]
 fn look_on<R>(soonest: u32, mut attempt: impl FnMut() -> Option<R>) -> Option<R> {
-    if is_alone() {
+    // In a model, to look again is no use, and to learn from time would make it another one each time.
+    if cfg!(loom) || is_alone() {
         return None;
     }
     let first = FIRST.get().max(soonest);
@@ -90,6 +91,9 @@ fn look_on<R>(soonest: u32, mut attempt: impl FnMut() -> Option<R>) -> Option<R>
 pub(crate) fn sleep(sleep: impl FnOnce() -> Waited) -> Waited {
     let begun = Instant::now();
     let waited = sleep();
+    if cfg!(loom) {
+        return waited;
+    }
     let short = waited != Waited::TimedOut && begun.elapsed() < SHORT_SLEEP;
     let budget = BUDGET.get();
     BUDGET.set(match short {
