@@ -57,8 +57,7 @@ pub(crate) fn spin_for_lock<R>(mut attempt: impl FnMut() -> Option<R>) -> Option
 
 #[cold]
 fn look_on<R>(soonest: u32, mut attempt: impl FnMut() -> Option<R>) -> Option<R> {
-    // In a model, to look again is no use, and to learn from time would make it another one each time.
-    if cfg!(loom) || is_alone() {
+    if is_alone() {
         return None;
     }
     let first = FIRST.get().max(soonest);
@@ -91,7 +90,7 @@ fn look_on<R>(soonest: u32, mut attempt: impl FnMut() -> Option<R>) -> Option<R>
 pub(crate) fn sleep(sleep: impl FnOnce() -> Waited) -> Waited {
     let begun = Instant::now();
     let waited = sleep();
-    if cfg!(loom) {
+    if is_alone() {
         return waited;
     }
     let short = waited != Waited::TimedOut && begun.elapsed() < SHORT_SLEEP;
@@ -105,6 +104,12 @@ pub(crate) fn sleep(sleep: impl FnOnce() -> Waited) -> Waited {
 }
 
 fn is_alone() -> bool {
+    // In a model and in the stepping harness nothing happens in between, and what is learnt from time
+    // would make each run another one.
+    #[cfg(feature = "testing")]
+    if crate::testing::is_alone() {
+        return true;
+    }
     static ALONE: OnceLock<bool> = OnceLock::new();
     *ALONE.get_or_init(|| host::processors_online() == 1)
 }
@@ -115,6 +120,9 @@ mod tests {
 
     #[test]
     fn budget_grows_with_short_sleeps_and_shrinks_with_long_ones() {
+        if is_alone() {
+            return;
+        }
         let short = || sleep(|| Waited::Woken);
         let long = || sleep(|| Waited::TimedOut);
         for _ in 0..9 {

@@ -190,8 +190,8 @@ pub fn trust() {
 
 static ALONE: AtomicBool = AtomicBool::new(cfg!(loom));
 
-/// Has this process, and those that it forks, start no thread of the library's own: who forks, and is
-/// stepped through, must be alone.
+/// Has this process, and those that it forks, start no thread of the library's own, and look for nothing
+/// before it sleeps: who forks, and is stepped through, must be alone, on one processor.
 pub fn stay_alone() {
     ALONE.store(true, Relaxed);
 }
