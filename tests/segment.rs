@@ -91,6 +91,7 @@ fn open_of_a_file_without_a_header_says_half_made() {
         file.set_len(len).unwrap();
         let error = Segment::open(&name).unwrap_err();
         assert!(matches!(error, Error::HalfMade), "{len} bytes: {error}");
+        assert!(matches!(View::of_name(&name), Err(Error::HalfMade)), "{len} bytes, looked at");
     }
 }
 

@@ -27,10 +27,10 @@ pub enum Error {
     /// The geometry asked for is outside the format's limits.
     #[error("impossible geometry: {0}")]
     Geometry(&'static str),
-    /// The file is not a segment: wrong magic, or too short to hold a header.
+    /// The file is not a segment: it begins with something else, or others than its user may open it.
     #[error("not a segment")]
     NotASegment,
-    /// The segment has no magic yet: its creator is at work, or died there.
+    /// The segment has no header yet: its creator is at work, or died there.
     #[error("the segment is half made: its creator is still at work or died there")]
     HalfMade,
     /// The file is shorter than its header says.

@@ -133,6 +133,11 @@ pub fn is_mapped_in(file: BorrowedFd<'_>, pid: u32) -> io::Result<bool> {
     Ok(inodes.any(|found| found.parse() == Ok(inode)))
 }
 
+/// The size of `file` in bytes.
+pub fn file_size(file: impl AsFd) -> io::Result<u64> {
+    Ok(rustix::fs::fstat(file)?.st_size as u64)
+}
+
 /// Whether `RLIMIT_FSIZE` lets this process make a file of `len` bytes; asked before the kernel
 /// is, since that answers with a signal.
 pub fn check_file_size(len: u64) -> io::Result<()> {

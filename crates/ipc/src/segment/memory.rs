@@ -12,6 +12,17 @@ use crate::error::Error;
 /// Bytes from which on the machine's memory is asked before the kernel is.
 const LARGE: u64 = 1 << 20;
 
+/// The size of a segment's file.
+///
+/// # Errors
+///
+/// A file too short for a header is one that its creator has opened and not yet sized.
+pub(crate) fn file_size(file: impl AsFd) -> Result<u64, Error> {
+    let doing = "reading the segment's size";
+    let bytes = memory::file_size(file).map_err(Error::system(doing))?;
+    if bytes < PAGE { Err(Error::HalfMade) } else { Ok(bytes) }
+}
+
 /// The mapped bytes of a segment, shared by its family.
 pub(crate) enum Memory {
     /// Sealed, without a name, gone with the last of the family.

@@ -46,7 +46,7 @@ pub(crate) use lifetime::{Object, handle, named, travels};
 
 use catalog::{ObjectId, RawEntry};
 use layout::{FORMAT, Geometry, Header, MAGIC, Raw};
-use memory::Memory;
+use memory::{Memory, file_size};
 use participants::{Mark, RawParticipant, Slot};
 
 /// Participants of a segment when nobody says how many.
@@ -279,7 +279,8 @@ impl Segment {
 
     /// Takes the place that the parent reserved, in the memory that it passed on.
     pub(crate) fn adopt(file: OwnedFd, place: Place) -> Result<Segment, Error> {
-        let memory = map_whole(file)?;
+        let bytes = file_size(&file)?;
+        let memory = Memory::of_file(file, bytes)?;
         let geometry = check(&memory)?;
         if place.slot >= geometry.participants {
             return Err(Error::ReservationGone);
@@ -498,18 +499,6 @@ impl Drop for Inner {
 
 fn this_process() -> Result<u64, Error> {
     PidFd::this().and_then(|me| me.identity()).map_err(Error::system("identifying this process"))
-}
-
-pub(crate) fn map_whole(file: OwnedFd) -> Result<Memory, Error> {
-    let bytes =
-        std::fs::File::from(file.try_clone().map_err(Error::system("mapping the segment"))?)
-            .metadata()
-            .map_err(Error::system("reading the segment's size"))?
-            .len();
-    if bytes < layout::PAGE {
-        return Err(Error::NotASegment);
-    }
-    Memory::of_file(file, bytes)
 }
 
 #[inline]

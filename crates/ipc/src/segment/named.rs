@@ -22,7 +22,7 @@ use multiproc_sys::poll::Bell;
 use multiproc_sys::{host, lock, memory};
 use shared_memory::{Shmem, ShmemConf, ShmemError};
 
-use super::layout::PAGE;
+use super::memory::file_size;
 use crate::error::Error;
 
 /// A mapped named segment.
@@ -69,9 +69,7 @@ impl Named {
     pub(crate) fn open(name: &str) -> Result<Named, Error> {
         check_name(name)?;
         let file = open_file(name, true)?;
-        if file.metadata().map_err(Error::system("reading the segment's size"))?.len() < PAGE {
-            return Err(Error::HalfMade);
-        }
+        file_size(&file)?;
         let mut mapping = ShmemConf::new()
             .os_id(format!("/{name}"))
             .open()

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use multiproc_sys::host;
 
 use super::catalog::{Entry, Kind, Phase, read_name};
-use super::layout::{FORMAT, Geometry, Header, MAGIC, PAGE};
-use super::memory::Memory;
+use super::layout::{FORMAT, Geometry, Header, MAGIC};
+use super::memory::{Memory, file_size};
 use super::participants::{Mark, Phase as Life, Slot};
 use super::{Segment, named, raw, root};
 use crate::atomic::Ordering::{Acquire, Relaxed};
@@ -178,10 +178,8 @@ impl View {
         if metadata.uid() != host::user() {
             return Err(Error::OtherUser(metadata.uid()));
         }
-        if metadata.len() < PAGE {
-            return Err(Error::NotASegment);
-        }
-        let memory = Memory::read_only(file, metadata.len())?;
+        let bytes = file_size(&file)?;
+        let memory = Memory::read_only(file, bytes)?;
         let geometry = check_format(raw::<Header>(&memory, 0), memory.len())?;
         Ok(View { segment: Segment::over(Arc::new(memory), geometry, Slot::new(0), 0) })
     }
