@@ -4,16 +4,16 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::time::Duration;
 
-use multiproc_sys::clock::Deadline;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::cell::Stored;
 use super::handle::Map;
-use super::table::{Added, Found, Key, Wait};
+use super::table::{Added, Found, Key};
 use crate::codec::Encoded;
 use crate::error::Error;
 use crate::sync::mutex::Hold;
+use crate::sync::wait::Wait;
 
 /// Why a [`Map`] was not changed, with the value that was not stored.
 ///
@@ -68,10 +68,6 @@ impl<T> fmt::Debug for MapError<T> {
 
 impl<T> std::error::Error for MapError<T> {}
 
-fn until(timeout: Duration) -> Wait {
-    Wait::Until(Some(Deadline::after(timeout)))
-}
-
 /// In each of these, *blocks* means: while another thread, in any process, is changing the entry of
 /// the same key or, rarely, of another one that shares its lock. Nobody waits for the dead.
 impl<K, V> Map<K, V>
@@ -117,7 +113,7 @@ where
         K: Borrow<Q>,
         Q: Serialize + ?Sized,
     {
-        self.insert_by(key, value, until(timeout))
+        self.insert_by(key, value, Wait::for_at_most(timeout))
     }
 
     fn insert_by<Q>(&self, key: &Q, value: V, wait: Wait) -> Result<Option<V>, MapError<V>>
@@ -178,7 +174,7 @@ where
         K: Borrow<Q>,
         Q: Serialize + ?Sized,
     {
-        self.insert_new_by(key, value, until(timeout))
+        self.insert_new_by(key, value, Wait::for_at_most(timeout))
     }
 
     fn insert_new_by<Q>(&self, key: &Q, value: V, wait: Wait) -> Result<(), MapError<V>>
@@ -251,7 +247,7 @@ where
         K: Borrow<Q>,
         Q: Serialize + ?Sized,
     {
-        self.get_or_insert_by(key, make, until(timeout))
+        self.get_or_insert_by(key, make, Wait::for_at_most(timeout))
     }
 
     fn get_or_insert_by<Q>(
@@ -336,7 +332,7 @@ where
         K: Borrow<Q>,
         Q: Serialize + ?Sized,
     {
-        self.update_by(key, change, until(timeout))
+        self.update_by(key, change, Wait::for_at_most(timeout))
     }
 
     fn update_by<Q>(
@@ -386,7 +382,7 @@ where
         K: Borrow<Q>,
         Q: Serialize + ?Sized,
     {
-        self.remove_by(key, until(timeout))
+        self.remove_by(key, Wait::for_at_most(timeout))
     }
 
     fn remove_by<Q>(&self, key: &Q, wait: Wait) -> Result<Option<V>, MapError>

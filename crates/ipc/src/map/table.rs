@@ -1,7 +1,5 @@
 //! The algorithm: find, add, replace, remove, recover.
 
-use multiproc_sys::clock::Deadline;
-
 use super::bucket::{Bucket, FREE, State, hash_of, home};
 use super::cell::{RawCell, Stored};
 use super::layout::{RawMap, Shape};
@@ -14,6 +12,7 @@ use crate::segment::catalog::{Entry, ObjectId};
 use crate::segment::participants::Slot;
 use crate::segment::{Object, Segment};
 use crate::sync::mutex::{Hold, RawMutex};
+use crate::sync::wait::Wait;
 
 /// A map in shared memory, seen by one participant.
 #[derive(Clone, Copy)]
@@ -52,13 +51,6 @@ impl<R> Found<R> {
         let Found { bucket, hash, version, content } = self;
         change(content).map(|content| Found { bucket, hash, version, content })
     }
-}
-
-/// How long to wait for the lock of a home.
-#[derive(Clone, Copy)]
-pub(super) enum Wait {
-    Never,
-    Until(Option<Deadline>),
 }
 
 /// What an attempt to add an entry came to.

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::error::{BatchError, RecvError, SendError};
-use super::handle::{Queue, Wait};
+use super::handle::Queue;
 use super::mode::{ByValue, Mode};
 use super::raw::Published;
 use crate::segment::Object;
+use crate::sync::wait::Wait;
 
 /// After so many messages whoever waits is woken, although more are to come.
 const WAKE_AFTER: u32 = 32;
@@ -96,7 +97,7 @@ impl<T, M: ByValue + Mode<T>> Queue<T, M> {
             if let Some(unsent) = self.is_refused() {
                 return Err(failed(unsent.with(value)));
             }
-            let packet = match M::pack(&self.object, &value, wait.patience()) {
+            let packet = match M::pack(&self.object, &value, wait) {
                 Ok(packet) => packet,
                 Err(error) => return Err(failed(SendError::refused(value, error, wait))),
             };
@@ -158,7 +159,7 @@ impl<T, M: ByValue + Mode<T>> Queue<T, M> {
         let mut received = 0;
         while let Some(taken) = packet {
             pending.add_one();
-            let value = M::unpack(&self.object, taken, wait.patience());
+            let value = M::unpack(&self.object, taken, wait);
             into.push(value.map_err(|error| RecvError::unread(error, wait))?);
             received += 1;
             packet = if received < most { take() } else { None };

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::handle::Wait;
 use crate::error::Error;
+use crate::sync::wait::Wait;
 
 /// Why a value was not sent. It comes back in each case.
 #[non_exhaustive]

@@ -22,6 +22,7 @@ use crate::segment::catalog::{Entry, Kind, Spec};
 use crate::segment::layout::Geometry;
 use crate::segment::lifetime::Shared;
 use crate::segment::{Object, named, travels};
+use crate::sync::wait::Wait;
 
 /// A bounded first-in, first-out queue for any number of senders and receivers, in any processes.
 ///
@@ -67,30 +68,6 @@ use crate::segment::{Object, named, travels};
 pub struct Queue<T, M = Encoded> {
     pub(super) object: Arc<Object>,
     pub(super) data: PhantomData<fn(T, M) -> T>,
-}
-
-/// How long an operation may take.
-#[derive(Clone, Copy)]
-pub(super) enum Wait {
-    Never,
-    Until(Option<Deadline>),
-}
-
-/// How long a call that never blocks waits for the catalog: its holders need microseconds.
-const MOMENT: Duration = Duration::from_millis(20);
-
-impl Wait {
-    pub(super) fn for_at_most(timeout: Duration) -> Wait {
-        Wait::Until(Some(Deadline::after(timeout)))
-    }
-
-    /// Until when such a call may wait for somebody who is stopped in the catalog.
-    pub(super) fn patience(self) -> Option<Deadline> {
-        match self {
-            Wait::Never => Some(Deadline::after(MOMENT)),
-            Wait::Until(deadline) => deadline,
-        }
-    }
 }
 
 impl<T: Serialize + DeserializeOwned> Queue<T> {
@@ -355,7 +332,7 @@ impl<T, M: ByValue + Mode<T>> Queue<T, M> {
         if let Some(unsent) = self.is_refused() {
             return Err(unsent.with(value));
         }
-        match M::pack(&self.object, &value, wait.patience()) {
+        match M::pack(&self.object, &value, wait) {
             Ok(packet) => self.publish(packet, wait).map_err(|unsent| unsent.with(value)),
             Err(error) => Err(SendError::refused(value, error, wait)),
         }
@@ -388,7 +365,7 @@ impl<T, M: ByValue + Mode<T>> Queue<T, M> {
 
     fn recv_by(&self, wait: Wait) -> Result<T, RecvError> {
         let packet = self.take_by(wait, || M::take(&self.object))?;
-        let value = M::unpack(&self.object, packet, wait.patience());
+        let value = M::unpack(&self.object, packet, wait);
         value.map_err(|error| RecvError::unread(error, wait))
     }
 

@@ -245,7 +245,7 @@ impl<'a> InlineRing<'a> {
         8 * u64::from(self.capacity) + 1024
     }
 
-    /// Puts a message of `count` words at the end of the queue, and wakes who waits for one.
+    /// Puts a message at the end of the queue, and wakes who waits for one.
     #[inline]
     pub(crate) fn publish<T: Plain>(&self, message: &T) -> Published {
         // ORDERING(eventcount): SeqCst, before the look for sleepers.
@@ -359,8 +359,7 @@ impl<'a> InlineRing<'a> {
         }
     }
 
-    /// Takes the message at the front, and wakes who waits for room. `None` if
-    /// there is none.
+    /// Takes the message at the front, and wakes who waits for room. `None` if there is none.
     #[inline]
     pub(crate) fn take<T: Plain>(&self) -> Option<T> {
         let message = self.take_one()?;

@@ -12,6 +12,7 @@ use crate::codec::{self, Route};
 use crate::error::Error;
 use crate::plain::Plain;
 use crate::segment::Object;
+use crate::sync::wait::Wait;
 
 /// Values of any serde type, encoded into blocks: what [`Queue::bounded`](crate::Queue::bounded)
 /// makes. Handles may be among them, a message may be of any size, and may be
@@ -84,13 +85,12 @@ pub trait Transport<T>: sealed::Sealed {
 pub trait Mode<T>: Transport<T> {
     /// Makes a packet of a value.
     #[doc(hidden)]
-    fn pack(queue: &Object, value: &T, deadline: Option<Deadline>) -> Result<Self::Packet, Error>;
+    fn pack(queue: &Object, value: &T, wait: Wait) -> Result<Self::Packet, Error>;
 
-    /// What a packet that was taken holds. If that cannot be had before the deadline because a
-    /// stopped process holds the catalog, the message is put back.
+    /// What a packet that was taken holds. If that cannot be had in that time because a stopped
+    /// process holds the catalog, the message is put back.
     #[doc(hidden)]
-    fn unpack(queue: &Object, packet: Self::Packet, deadline: Option<Deadline>)
-    -> Result<T, Error>;
+    fn unpack(queue: &Object, packet: Self::Packet, wait: Wait) -> Result<T, Error>;
 
     /// Puts a packet at the end, as one of several: nobody is woken yet.
     #[doc(hidden)]
@@ -209,14 +209,16 @@ blocks!(Encoded, T: Serialize, DeserializeOwned);
 blocks!(Slices, T: Plain);
 
 impl<T: Serialize + DeserializeOwned> Mode<T> for Encoded {
-    fn pack(queue: &Object, value: &T, deadline: Option<Deadline>) -> Result<u32, Error> {
+    fn pack(queue: &Object, value: &T, wait: Wait) -> Result<u32, Error> {
+        let deadline = wait.patience();
         let message = codec::encode(Route::Message(queue.segment(), deadline), value)?;
         let block = Block::allocate(queue, deadline)?;
         raw::ring(queue).fill(block.number, &message, deadline)?;
         Ok(block.keep())
     }
 
-    fn unpack(queue: &Object, packet: u32, deadline: Option<Deadline>) -> Result<T, Error> {
+    fn unpack(queue: &Object, packet: u32, wait: Wait) -> Result<T, Error> {
+        let deadline = wait.patience();
         let (value, number) = Block::held(queue, packet, deadline).decode()?;
         drop(Block::held(queue, number, deadline));
         Ok(value)
@@ -263,12 +265,12 @@ impl<T: Plain> Transport<T> for Inline {
 
 impl<T: Plain> Mode<T> for Inline {
     #[inline]
-    fn pack(_: &Object, value: &T, _: Option<Deadline>) -> Result<T, Error> {
+    fn pack(_: &Object, value: &T, _: Wait) -> Result<T, Error> {
         Ok(*value)
     }
 
     #[inline]
-    fn unpack(_: &Object, packet: T, _: Option<Deadline>) -> Result<T, Error> {
+    fn unpack(_: &Object, packet: T, _: Wait) -> Result<T, Error> {
         Ok(packet)
     }
 

@@ -7,11 +7,12 @@ use std::ptr::NonNull;
 use std::time::Duration;
 
 use super::error::{RecvError, SendError};
-use super::handle::{Queue, Wait};
+use super::handle::Queue;
 use super::mode::{Block, Slices, Transport};
 use super::raw;
 use crate::error::Error;
 use crate::plain::Plain;
+use crate::sync::wait::Wait;
 
 /// A message that is being written in place. Dropped without being sent, it is gone.
 ///

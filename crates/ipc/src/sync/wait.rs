@@ -44,8 +44,34 @@ use crate::segment::layout::Raw;
 
 /// How long a thread waits for an owner before it calls itself starving.
 pub(crate) const STARVING_AFTER: Duration = Duration::from_millis(1);
+/// How long a call that never blocks waits for the catalog.
+const MOMENT: Duration = Duration::from_millis(20);
 /// The first and the longest sleep of a thread stuck behind an owner.
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
+
+/// How long an operation may take.
+#[derive(Clone, Copy, Debug)]
+pub enum Wait {
+    /// It is tried, and never blocks.
+    Never,
+    /// It blocks until then; forever if there is no deadline.
+    Until(Option<Deadline>),
+}
+
+impl Wait {
+    pub(crate) fn for_at_most(timeout: Duration) -> Wait {
+        Wait::Until(Some(Deadline::after(timeout)))
+    }
+
+    /// Until when the operation may wait for the catalog, whose holders need microseconds: one that
+    /// never blocks waits for a moment too, and no longer, should a holder be stopped.
+    pub(crate) fn patience(self) -> Option<Deadline> {
+        match self {
+            Wait::Never => Some(Deadline::after(MOMENT)),
+            Wait::Until(deadline) => deadline,
+        }
+    }
+}
 
 /// A place where threads of any process sleep until something changed.
 #[repr(transparent)]
