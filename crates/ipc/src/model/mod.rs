@@ -14,7 +14,8 @@
 //! What a model doesn't see: plain data, which is copied by other means than atomics; waits that time
 //! out later than at once, for time stands still; sequential consistency of accesses, of which loom
 //! takes each for an acquire or a release (fences are what they are); and more than two or three
-//! participants, or preemptions, at a time.
+//! participants, or preemptions, at a time. Of those who have read a word it remembers only the last:
+//! who reads is therefore a thread that runs after the one that writes, unless loom lets it go first.
 
 use std::any::type_name;
 use std::env;
@@ -42,6 +43,7 @@ pub(crate) mod pidfd;
 mod barrier;
 mod event;
 mod fold;
+mod map;
 mod mutex;
 mod once;
 mod participants;
