@@ -41,6 +41,7 @@ pub(crate) mod futex;
 pub(crate) mod pidfd;
 
 mod barrier;
+mod catalog;
 mod event;
 mod fold;
 mod map;
