@@ -192,7 +192,8 @@ impl RawMutex {
             }
             let word = self.0.load(Relaxed);
             let starving = if patience.is_starving() { STARVING } else { 0 };
-            if word & (OWNER | STARVING) == 0 {
+            // It is free meanwhile, unless that is for somebody who has slept.
+            if word & OWNER == 0 && (word & STARVING == 0 || claim == Claim::HasSlept) {
                 continue;
             }
             let asleep = word | WAITING | starving;
