@@ -1,6 +1,7 @@
 //! How objects are made, reached, and collected when nobody reaches them any more.
 
 use std::fmt;
+use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use multiproc_sys::clock::Deadline;
 
 use super::catalog::{self, Entry, Kind, ObjectId, Phase, Spec};
 use super::layout::{Geometry, Raw};
+use super::memory::Extent;
 use super::participants::{Mark, Slot};
 use super::{Segment, watcher};
 use crate::atomic::AtomicU32;
@@ -43,6 +45,8 @@ impl Drop for Catalog<'_> {
 /// dropped, the process detaches.
 pub struct Object {
     segment: Segment,
+    /// Where its bytes begin.
+    start: NonNull<u8>,
     pub(crate) id: ObjectId,
     pub(crate) entry: Entry,
     /// For what only one thread of this process may do at a time.
@@ -51,10 +55,18 @@ pub struct Object {
     pub(crate) cursor: AtomicU32,
 }
 
+// SAFETY: `start` is an address in the segment's memory, which may be sent, and so may all else.
+unsafe impl Send for Object {}
+// SAFETY: as above.
+unsafe impl Sync for Object {}
+
 impl Object {
+    /// # Panics
+    /// When the entry's extent is not inside the segment.
     fn new(segment: &Segment, id: ObjectId, entry: Entry) -> Object {
         Object {
             segment: segment.clone(),
+            start: segment.extent(&entry).start(),
             id,
             entry,
             local: Mutex::new(()),
@@ -62,21 +74,29 @@ impl Object {
         }
     }
 
+    #[inline]
     pub(crate) fn segment(&self) -> &Segment {
         &self.segment
     }
 
+    /// Its bytes.
+    #[inline]
+    pub(crate) fn extent(&self) -> Extent<'_> {
+        // SAFETY: `new` has found them inside the memory that the segment keeps mapped.
+        unsafe { Extent::new(self.start, self.entry.bytes) }
+    }
+
     /// The atomic words at `offset` of the object, which must lie inside it.
+    #[inline]
     pub(crate) fn raw<T: Raw>(&self, offset: u64) -> &T {
-        assert!(offset + size_of::<T>() as u64 <= self.entry.bytes);
-        self.segment.raw(self.entry.offset + offset)
+        self.extent().raw(offset)
     }
 
     /// The address of the byte at `offset` of the object, which must lie inside it.
     pub(crate) fn address(&self, offset: u64) -> *mut u8 {
         assert!(offset <= self.entry.bytes);
-        // SAFETY: the entry's extent was checked to lie inside the mapping.
-        unsafe { self.segment.memory().start().add((self.entry.offset + offset) as usize) }.as_ptr()
+        // SAFETY: inside, or just behind it.
+        unsafe { self.start.add(offset as usize) }.as_ptr()
     }
 
     /// What the object is called in listings.
@@ -280,6 +300,15 @@ impl Segment {
         entry.offset >= self.geometry().objects_start()
             && entry.offset.is_multiple_of(128)
             && entry.offset.checked_add(entry.bytes).is_some_and(|end| end <= self.geometry().bytes)
+    }
+
+    /// The bytes of the object that an entry describes.
+    ///
+    /// # Panics
+    /// When they are not inside the segment: see [`is_inside`](Segment::is_inside).
+    #[inline]
+    pub(crate) fn extent(&self, entry: &Entry) -> Extent<'_> {
+        self.memory().whole().part(entry.offset, entry.bytes)
     }
 
     fn detach(&self, object: &Object) {

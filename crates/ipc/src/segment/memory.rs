@@ -1,11 +1,12 @@
 //! What a segment lies in: an anonymous file, or a named one.
 
+use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
 use multiproc_sys::memory::{self, Access, Mapping};
 
-use super::layout::{Geometry, PAGE};
+use super::layout::{Geometry, PAGE, Raw};
 use super::named::Named;
 use crate::error::Error;
 
@@ -24,11 +25,95 @@ pub(crate) fn file_size(file: impl AsFd) -> Result<u64, Error> {
 }
 
 /// The mapped bytes of a segment, shared by its family.
-pub(crate) enum Memory {
+pub(crate) struct Memory {
+    /// Where they begin, and how many there are.
+    start: NonNull<u8>,
+    bytes: u64,
+    file: Backing,
+}
+
+/// What is mapped.
+enum Backing {
     /// Sealed, without a name, gone with the last of the family.
-    Anonymous { file: OwnedFd, mapping: Mapping },
+    Anonymous { file: OwnedFd, _mapping: Mapping },
     /// In `/dev/shm`, until it is unlinked.
     Named(Named),
+}
+
+// SAFETY: `start` is the beginning of the mapping, which is the same for every thread and stands as
+// long as `file`; both kinds of mapping may be sent and shared.
+unsafe impl Send for Memory {}
+// SAFETY: as above; what is done with the bytes is the affair of who dereferences `start`.
+unsafe impl Sync for Memory {}
+
+/// A range of mapped memory, which stands for `'a`.
+#[derive(Clone, Copy)]
+pub(crate) struct Extent<'a> {
+    start: NonNull<u8>,
+    bytes: u64,
+    memory: PhantomData<&'a Memory>,
+}
+
+impl<'a> Extent<'a> {
+    /// The `bytes` at `start`.
+    ///
+    /// # Safety
+    /// They are mapped shared memory, for as long as `'a`.
+    #[inline]
+    pub(crate) unsafe fn new(start: NonNull<u8>, bytes: u64) -> Extent<'a> {
+        Extent { start, bytes, memory: PhantomData }
+    }
+
+    #[inline]
+    pub(crate) fn start(self) -> NonNull<u8> {
+        self.start
+    }
+
+    /// The `bytes` at `offset` of it.
+    ///
+    /// # Panics
+    /// When they are not inside: offsets are checked where they come from memory.
+    pub(crate) fn part(self, offset: u64, bytes: u64) -> Extent<'a> {
+        assert!(self.has(offset, bytes), "{bytes} bytes at {offset} are not inside the memory");
+        // SAFETY: inside, as was just checked.
+        unsafe { Extent::new(self.start.add(offset as usize), bytes) }
+    }
+
+    /// The atomic words at `offset`.
+    ///
+    /// # Panics
+    /// When they are not inside, or not aligned there.
+    #[inline]
+    pub(crate) fn raw<T: Raw>(self, offset: u64) -> &'a T {
+        self.check::<T>(offset, 1);
+        // SAFETY: inside and aligned, as was just checked; `Raw` types are atomics, for which any
+        // bytes are a value and others' writes are no data race.
+        unsafe { self.start.add(offset as usize).cast().as_ref() }
+    }
+
+    /// As [`raw`](Extent::raw), for `count` of them in a row.
+    #[inline]
+    pub(crate) fn raw_slice<T: Raw>(self, offset: u64, count: u32) -> &'a [T] {
+        self.check::<T>(offset, count);
+        // SAFETY: as above, from the first to the last.
+        unsafe {
+            let first = self.start.add(offset as usize).cast::<T>();
+            std::slice::from_raw_parts(first.as_ptr(), count as usize)
+        }
+    }
+
+    #[inline]
+    fn check<T>(self, offset: u64, count: u32) {
+        let aligned =
+            (self.start.addr().get() as u64 + offset).is_multiple_of(align_of::<T>() as u64);
+        let inside = self.has(offset, u64::from(count) * size_of::<T>() as u64);
+        assert!(aligned && inside, "offset {offset} is not inside the memory");
+    }
+
+    #[inline]
+    fn has(self, offset: u64, bytes: u64) -> bool {
+        offset.checked_add(bytes).is_some_and(|end| end <= self.bytes)
+    }
 }
 
 impl Memory {
@@ -36,6 +121,10 @@ impl Memory {
         let file = memory::anonymous(c"multiproc", bytes)
             .map_err(Error::system("making an anonymous segment"))?;
         Memory::of_file(file, bytes)
+    }
+
+    pub(crate) fn named(named: Named) -> Memory {
+        Memory { start: named.start(), bytes: named.len(), file: Backing::Named(named) }
     }
 
     pub(crate) fn of_file(file: OwnedFd, bytes: u64) -> Result<Memory, Error> {
@@ -52,27 +141,37 @@ impl Memory {
             usize::try_from(bytes).map_err(|_| Error::Geometry("larger than the address space"))?;
         let mapping = Mapping::new(&file, len, access)
             .map_err(Error::system("mapping the segment (is RLIMIT_AS too small?)"))?;
-        Ok(Memory::Anonymous { file, mapping })
+        let start = mapping.start();
+        Ok(Memory { start, bytes, file: Backing::Anonymous { file, _mapping: mapping } })
+    }
+
+    /// All of it.
+    #[inline]
+    pub(crate) fn whole(&self) -> Extent<'_> {
+        // SAFETY: mapped until `self` is dropped.
+        unsafe { Extent::new(self.start, self.bytes) }
     }
 
     pub(crate) fn start(&self) -> NonNull<u8> {
-        match self {
-            Memory::Anonymous { mapping, .. } => mapping.start(),
-            Memory::Named(named) => named.start(),
-        }
+        self.start
     }
 
     pub(crate) fn len(&self) -> u64 {
-        match self {
-            Memory::Anonymous { mapping, .. } => mapping.len() as u64,
-            Memory::Named(named) => named.len(),
-        }
+        self.bytes
     }
 
     pub(crate) fn file(&self) -> BorrowedFd<'_> {
-        match self {
-            Memory::Anonymous { file, .. } => file.as_fd(),
-            Memory::Named(named) => named.file(),
+        match &self.file {
+            Backing::Anonymous { file, .. } => file.as_fd(),
+            Backing::Named(named) => named.file(),
+        }
+    }
+
+    /// The named segment that it is, if it has a name.
+    pub(crate) fn as_named(&self) -> Option<&Named> {
+        match &self.file {
+            Backing::Anonymous { .. } => None,
+            Backing::Named(named) => Some(named),
         }
     }
 

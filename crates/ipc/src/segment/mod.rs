@@ -22,7 +22,6 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use multiproc_sys::host;
@@ -160,7 +159,7 @@ impl Builder {
     /// [`Error::Exists`], [`Error::Name`], and those of [`anonymous`](Builder::anonymous).
     pub fn named(self, name: &str) -> Result<Segment, Error> {
         let geometry = self.geometry()?;
-        let memory = Memory::Named(named::Named::create(name, geometry.bytes)?);
+        let memory = Memory::named(named::Named::create(name, geometry.bytes)?);
         Segment::begin(memory, geometry).inspect_err(|_| {
             let _ = named::unlink(name);
         })
@@ -206,7 +205,7 @@ impl Segment {
         let segment = Segment::open_unwatched(name)?;
         watcher::watch_segment(&segment)?;
         // Those who are there already learn that somebody has come.
-        if let Memory::Named(named) = segment.memory() {
+        if let Some(named) = segment.memory().as_named() {
             named.ring();
         }
         Ok(segment)
@@ -214,7 +213,7 @@ impl Segment {
 
     /// Takes part in the segment of this `name`, and leaves it to others to notice deaths.
     pub(crate) fn open_unwatched(name: &str) -> Result<Segment, Error> {
-        let memory = Memory::Named(named::Named::open(name)?);
+        let memory = Memory::named(named::Named::open(name)?);
         let geometry = check(&memory)?;
         Segment::join(memory, geometry)
     }
@@ -243,7 +242,7 @@ impl Segment {
         let identity = host::random().map_err(Error::system("drawing a random number"))?;
         let namespace =
             host::pid_namespace().map_err(Error::system("reading the pid namespace"))?;
-        let header: &Header = raw(memory, 0);
+        let header: &Header = memory.whole().raw(0);
         header.format.store(FORMAT, Relaxed);
         header.participants.store(geometry.participants, Relaxed);
         header.objects.store(geometry.objects, Relaxed);
@@ -363,10 +362,12 @@ impl Segment {
         &self.inner.geometry
     }
 
+    #[inline]
     pub(crate) fn memory(&self) -> &Memory {
         &self.inner.memory
     }
 
+    #[inline]
     pub(crate) fn slot(&self) -> Slot {
         self.inner.slot
     }
@@ -385,21 +386,13 @@ impl Segment {
     /// When they are not inside the mapping: offsets are checked where they come from memory.
     #[inline]
     pub(crate) fn raw<T: Raw>(&self, offset: u64) -> &T {
-        raw(&self.inner.memory, offset)
+        self.memory().whole().raw(offset)
     }
 
     /// As [`raw`](Segment::raw), for `count` of them in a row.
     #[inline]
     pub(crate) fn raw_slice<T: Raw>(&self, offset: u64, count: u32) -> &[T] {
-        let count = count as usize;
-        assert!(
-            offset
-                .checked_add((count * size_of::<T>()) as u64)
-                .is_some_and(|end| { end <= self.memory().len() })
-        );
-        // SAFETY: the first is inside the mapping and aligned, as `raw` has checked, and the last
-        // is inside too; `Raw` types may be shared whatever others write.
-        unsafe { std::slice::from_raw_parts(self.raw::<T>(offset), count) }
+        self.memory().whole().raw_slice(offset, count)
     }
 
     pub(crate) fn participant(&self, slot: Slot) -> &RawParticipant {
@@ -501,25 +494,10 @@ fn this_process() -> Result<u64, Error> {
     PidFd::this().and_then(|me| me.identity()).map_err(Error::system("identifying this process"))
 }
 
-#[inline]
-fn raw<T: Raw>(memory: &Memory, offset: u64) -> &T {
-    assert!(
-        offset.is_multiple_of(align_of::<T>() as u64)
-            && offset.checked_add(size_of::<T>() as u64).is_some_and(|end| end <= memory.len()),
-        "offset {offset} is not inside the segment"
-    );
-    let address: NonNull<T> =
-        // SAFETY: checked above: inside the mapping.
-        unsafe { memory.start().add(offset as usize) }.cast();
-    // SAFETY: inside the mapping and aligned, for as long as the memory is borrowed; `Raw` types
-    // are atomics, for which any bytes are a value and others' writes are no data race.
-    unsafe { address.as_ref() }
-}
-
 /// Checks that mapped memory is a segment that this process may take part in.
 fn check(memory: &Memory) -> Result<Geometry, Error> {
-    let geometry = view::check_format(raw::<Header>(memory, 0), memory.len())?;
-    let header: &Header = raw(memory, 0);
+    let header: &Header = memory.whole().raw(0);
+    let geometry = view::check_format(header, memory.len())?;
     let namespace = host::pid_namespace().map_err(Error::system("reading the pid namespace"))?;
     if header.pid_namespace.load(Relaxed) != namespace {
         return Err(Error::OtherNamespace);

@@ -14,7 +14,7 @@ use super::catalog::{Entry, Kind, Phase, read_name};
 use super::layout::{FORMAT, Geometry, Header, MAGIC};
 use super::memory::{Memory, file_size};
 use super::participants::{Mark, Phase as Life, Slot};
-use super::{Segment, named, raw, root};
+use super::{Segment, named, root};
 use crate::atomic::Ordering::{Acquire, Relaxed};
 use crate::error::Error;
 use crate::map::{RawTable, Shape};
@@ -180,7 +180,7 @@ impl View {
         }
         let bytes = file_size(&file)?;
         let memory = Memory::read_only(file, bytes)?;
-        let geometry = check_format(raw::<Header>(&memory, 0), memory.len())?;
+        let geometry = check_format(memory.whole().raw(0), memory.len())?;
         Ok(View { segment: Segment::over(Arc::new(memory), geometry, Slot::new(0), 0) })
     }
 

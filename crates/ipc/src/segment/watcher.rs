@@ -19,7 +19,6 @@ use multiproc_sys::pidfd::PidFd;
 use multiproc_sys::poll::{self, Bell, Notice, PollFd, PollFlags};
 use multiproc_sys::{host, signals};
 
-use super::memory::Memory;
 use super::participants::Phase;
 use super::{Segment, WeakSegment};
 use crate::error::Error;
@@ -82,11 +81,9 @@ fn request(request: Request) -> Result<(), Error> {
 
 /// Watches over the participants of a segment from now on.
 pub(super) fn watch_segment(segment: &Segment) -> Result<(), Error> {
-    let bell = match segment.memory() {
-        Memory::Named(named) => named.bell(),
-        Memory::Anonymous { .. } => None,
-    };
-    let looks = bell.is_none() && matches!(segment.memory(), Memory::Named(_));
+    let named = segment.memory().as_named();
+    let bell = named.and_then(|named| named.bell());
+    let looks = bell.is_none() && named.is_some();
     request(Request::Watch(Watched { segment: segment.downgrade(), bell, looks }))
 }
 
