@@ -53,8 +53,8 @@ mutants! {
     TakenBeforeCopy: "inline/recv-full",
     /// A sender does not pass over what a dead one has left.
     SkipUnpassed: "inline/send-over-skip",
-    /// Nobody is woken for the messages of a batch.
-    BatchUntold: "inline/send-batch",
+    /// Nobody is woken for messages that stand in cells.
+    PublishedUntold: "inline/send-batch",
     // Channels.
     /// An end does not keep its queue alive.
     EndUnreached: "channel/send-end",

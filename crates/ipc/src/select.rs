@@ -24,6 +24,12 @@ pub trait Selectable: sealed::Sealed {
 
     #[doc(hidden)]
     fn waiters(&self) -> &EventCount;
+
+    /// Whether it may become ready without anybody being woken.
+    #[doc(hidden)]
+    fn is_coming(&self) -> bool {
+        false
+    }
 }
 
 mod sealed {
@@ -31,7 +37,7 @@ mod sealed {
 }
 
 macro_rules! selectable {
-    ($name:ident $(<$of:ident, $mode:ident>)?; $is_ready:expr; $waiters:expr) => {
+    ($name:ident $(<$of:ident, $mode:ident>)?; $is_ready:expr; $waiters:expr $(; $is_coming:expr)?) => {
         impl $(<$of, $mode: Transport<$of>>)? sealed::Sealed for $name $(<$of, $mode>)? {}
 
         impl $(<$of, $mode: Transport<$of>>)? Selectable for $name $(<$of, $mode>)? {
@@ -44,14 +50,27 @@ macro_rules! selectable {
                 let waiters: fn(&Self) -> &EventCount = $waiters;
                 waiters(self)
             }
+
+            $(fn is_coming(&self) -> bool {
+                let is_coming: fn(&Self) -> bool = $is_coming;
+                is_coming(self)
+            })?
         }
     };
 }
 
-selectable!(Queue<T, M>; |queue| queue.is_receivable(); |queue| queue.control().not_empty());
-selectable!(Receiver<T, M>; |end| end.queue().is_receivable(); |end| {
-    end.queue().control().not_empty()
-});
+selectable!(
+    Queue<T, M>;
+    |queue| queue.is_receivable();
+    |queue| queue.control().not_empty();
+    |queue| queue.is_coming()
+);
+selectable!(
+    Receiver<T, M>;
+    |end| end.queue().is_receivable();
+    |end| end.queue().control().not_empty();
+    |end| end.queue().is_coming()
+);
 selectable!(Event; |event| event.is_set(); |event| event.waiters());
 selectable!(Semaphore; |semaphore| semaphore.permits() > 0; |semaphore| semaphore.waiters());
 selectable!(BoundedSemaphore; |semaphore| semaphore.available() > 0; |semaphore| {
@@ -104,7 +123,8 @@ pub fn select_timeout(on: &[&dyn Selectable], timeout: Duration) -> Option<usize
 fn select_by(on: &[&dyn Selectable], deadline: Option<Deadline>) -> Option<usize> {
     assert!((1..=WAIT_ANY_MAX).contains(&on.len()), "1 to {WAIT_ANY_MAX} things to wait for");
     let counts: Vec<&EventCount> = on.iter().map(|one| one.waiters()).collect();
-    wait::wait_any(&counts, deadline, || try_select(on))
+    let is_coming = || on.iter().any(|one| one.is_coming());
+    wait::wait_any(&counts, deadline, || try_select(on), is_coming)
 }
 
 #[cfg(test)]

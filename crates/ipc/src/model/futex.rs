@@ -72,9 +72,7 @@ pub(crate) fn wait_any(words: &[(&AtomicU32, u32)], deadline: Option<Deadline>) 
         let last = queued + 1 == words.len();
         if value(word) != *expected {
             ended = Some(Waited::Changed);
-        } else if last && deadline.is_some_and(|deadline| deadline.passed()) {
-            ended = Some(Waited::TimedOut);
-        } else if last && deadline.is_some() && execution::is_impatient() {
+        } else if last && deadline.is_some_and(|it| it.passed() || execution::is_impatient()) {
             thread::yield_now();
             ended = Some(Waited::TimedOut);
         }

@@ -85,6 +85,8 @@ struct Stage<H> {
     bench: Bench,
     beginning: Snapshot,
     names: Vec<u8>,
+    /// How many preemptions fewer than others it is explored with.
+    shallower: usize,
     /// How often each of the doomed died in an exploration, and how many executions it had.
     deaths: [AtomicUsize; 2],
     executions: AtomicUsize,
@@ -162,16 +164,22 @@ impl<H: Serialize + DeserializeOwned + Send + Sync + 'static> Stage<H> {
         }
         let bench = Bench::new(&segments[0]).expect("room for a copy");
         let beginning = Snapshot::of(&segments[0]);
-        let (deaths, executions) = Default::default();
+        let (shallower, deaths, executions) = Default::default();
         Stage {
             _segments: segments,
             _handles: handles,
             bench,
             beginning,
             names,
+            shallower,
             deaths,
             executions,
         }
+    }
+
+    /// The same, to be explored with a preemption fewer: for who waits for two things.
+    fn shallower(self) -> Stage<H> {
+        Stage { shallower: self.shallower + 1, ..self }
     }
 
     /// Explores every execution of `play`, in which so many participants are doomed: for each effect
@@ -206,7 +214,8 @@ impl<H: Serialize + DeserializeOwned + Send + Sync + 'static> Stage<H> {
         let mut loom = loom::model::Builder::new();
         // Two deaths give as many executions again: they cost a preemption.
         let preemptions = loom.preemption_bound.unwrap_or(PREEMPTIONS);
-        loom.preemption_bound = Some(preemptions.saturating_sub(dooms.len() / 2));
+        let fewer = dooms.len() / 2 + self.shallower;
+        loom.preemption_bound = Some(preemptions.saturating_sub(fewer));
         loom.max_branches = loom.max_branches.max(STEPS);
         loop {
             self.executions.store(0, Relaxed);

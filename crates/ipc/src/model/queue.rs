@@ -84,7 +84,7 @@ fn two_receivers_get_one_each<R: Ring>() {
 
 /// There is room for one: the one who lives waits for the one who dies.
 fn sender_dies<R: Ring>() {
-    stage::<R>(3, 1).explore(1, |play| {
+    stage::<R>(3, 1).shallower().explore(1, |play| {
         let victim = play.doom_watched(0, 1, |queue| queue.put(1));
         let sender = play.start(2, |queue| queue.put(2));
         let first = play.me().get();
@@ -99,7 +99,7 @@ fn sender_dies<R: Ring>() {
 }
 
 fn receiver_dies<R: Ring>() {
-    stage::<R>(3, 1).explore(1, |play| {
+    stage::<R>(3, 1).shallower().explore(1, |play| {
         play.me().put(1);
         let victim = play.doom_watched(0, 1, |queue| queue.get());
         let receiver = play.start(2, |queue| queue.get());

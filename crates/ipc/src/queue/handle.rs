@@ -210,16 +210,26 @@ impl<T, M: Transport<T>> Queue<T, M> {
 
     /// Publishes a packet, which stays the caller's if that fails.
     pub(super) fn publish_kept(&self, packet: &M::Packet, wait: Wait) -> Result<(), Unsent> {
+        match M::publish(&self.object, packet) {
+            Published::Done => Ok(()),
+            Published::Full => self.publish_into_full(packet, wait),
+        }
+    }
+
+    /// As [`publish_kept`](Queue::publish_kept), once the queue was seen full.
+    #[cold]
+    fn publish_into_full(&self, packet: &M::Packet, wait: Wait) -> Result<(), Unsent> {
+        let refusal = || match () {
+            () if self.is_closed() => Some(Unsent::Closed),
+            () if self.is_disconnected(Side::Sender) => Some(Unsent::Disconnected),
+            () => None,
+        };
         let attempt = || match M::publish(&self.object, packet) {
             Published::Done => Some(Ok(())),
-            Published::Full if self.is_closed() => Some(Err(Unsent::Closed)),
-            Published::Full if self.is_disconnected(Side::Sender) => {
-                Some(Err(Unsent::Disconnected))
-            }
-            Published::Full => None,
+            Published::Full => refusal().map(Err),
         };
         match wait {
-            Wait::Never => attempt().unwrap_or(Err(Unsent::Full)),
+            Wait::Never => Err(refusal().unwrap_or(Unsent::Full)),
             Wait::Until(deadline) => {
                 let waited = self.control().not_full().wait_for(deadline, attempt);
                 waited.unwrap_or(Err(Unsent::Timeout))
@@ -238,15 +248,22 @@ impl<T, M: Transport<T>> Queue<T, M> {
     }
 
     /// Takes a packet as `take` does, and waits for one.
+    #[inline]
     pub(super) fn take_by<R>(
         &self,
         wait: Wait,
         take: impl Fn() -> Option<R>,
     ) -> Result<R, RecvError> {
-        let attempt = || {
-            if let Some(packet) = take() {
-                return Some(Ok(packet));
-            }
+        match take() {
+            Some(packet) => Ok(packet),
+            None => self.take_from_empty(wait, take),
+        }
+    }
+
+    /// As [`take_by`](Queue::take_by), once the queue was seen empty.
+    #[cold]
+    fn take_from_empty<R>(&self, wait: Wait, take: impl Fn() -> Option<R>) -> Result<R, RecvError> {
+        let refusal = || {
             if self.is_closed() {
                 // What was sent before the close is visible after it: look once more.
                 return match take() {
@@ -266,12 +283,19 @@ impl<T, M: Transport<T>> Queue<T, M> {
             None
         };
         match wait {
-            Wait::Never => attempt().unwrap_or(Err(RecvError::Empty)),
+            Wait::Never => refusal().unwrap_or(Err(RecvError::Empty)),
             Wait::Until(deadline) => {
-                let waited = self.control().not_empty().wait_for(deadline, attempt);
+                let attempt = || take().map(Ok).or_else(&refusal);
+                let not_empty = self.control().not_empty();
+                let waited = not_empty.wait_for_coming(deadline, attempt, || self.is_coming());
                 waited.unwrap_or(Err(RecvError::Timeout))
             }
         }
+    }
+
+    /// Whether a message may be on its way for which who waits is not woken.
+    pub(crate) fn is_coming(&self) -> bool {
+        M::is_coming(&self.object)
     }
 
     /// Whether receiving would not block: a message waits, or none can come any more.
@@ -513,7 +537,7 @@ impl<T: Plain> Shared for Queue<T, Inline> {
     }
 
     fn attached(object: &Object) -> Result<(), Error> {
-        inline::ring(object).control().note_shared();
+        inline::ring::<T>(object).control().note_shared();
         Ok(())
     }
 }

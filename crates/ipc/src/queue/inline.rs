@@ -32,6 +32,10 @@
 //!
 //! # Orderings
 //!
+//! - `inline-claim`: the claim (SeqCst) precedes the look for sleepers (SeqCst), and the message may be
+//!   written after it: a sleeper that announces itself later finds the position claimed, and does not
+//!   [rely on being woken](InlineRing::is_coming). So the commit need not be a locked instruction, which
+//!   would cost as much again as all else.
 //! - `inline-publish`: the store of `Full` (Release) pairs with the load of the word (Acquire): what
 //!   the sender wrote is seen by who receives it.
 //! - `inline-take`: the CAS to `Free` (SeqCst) comes after the copy and pairs with the load of the word
@@ -57,18 +61,19 @@ use super::control::Control;
 use super::cursor::{self, CELLS_MAX, Cursor};
 use super::raw::Published;
 use crate::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use crate::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+#[cfg(loom)]
+use crate::atomic::fence;
+use crate::atomic::{AtomicU32, AtomicU64};
 use crate::mutant::mutant;
 use crate::plain::Plain;
 use crate::segment::catalog::{Entry, Kind};
 use crate::segment::layout::Raw;
+use crate::segment::memory::Extent;
 use crate::segment::participants::Slot;
 use crate::segment::{Object, Segment};
 
-/// Words of a message.
-const WORDS: usize = 7;
-/// Bytes of a message.
-pub(crate) const MESSAGE_MAX: usize = WORDS * 8;
+/// Words of a cell, at most: a cache line.
+const CELL_WORDS_MAX: u64 = 8;
 
 const LAP_BITS: u32 = 40;
 const LAP: u64 = (1 << LAP_BITS) - 1;
@@ -108,7 +113,6 @@ impl RawCell<'_> {
     /// Copies a message in.
     #[inline]
     fn write<T: Plain>(self, message: &T) {
-        const { assert!(size_of::<T>() <= MESSAGE_MAX, "an inline message has 56 bytes at most") };
         for (to, from) in self.message.iter().zip(message.as_bytes().chunks(8)) {
             let mut part = [0; 8];
             part[..from.len()].copy_from_slice(from);
@@ -119,10 +123,13 @@ impl RawCell<'_> {
 
 /// Words of a cell for messages of so many bytes; `None` for too many. A power of two: no cell reaches
 /// into another cache line, and small ones share theirs, so that fewer pass from sender to receiver.
-#[inline]
-fn cell_words(message_bytes: u64) -> Option<u32> {
-    let words = 1 + message_bytes.div_ceil(8).max(1);
-    (message_bytes <= MESSAGE_MAX as u64).then(|| words.next_power_of_two() as u32)
+const fn cell_words(message_bytes: u64) -> Option<u32> {
+    let words = 1 + message_bytes.div_ceil(8);
+    match words {
+        ..2 => Some(2),
+        2..=CELL_WORDS_MAX => Some(words.next_power_of_two() as u32),
+        _ => None,
+    }
 }
 
 /// What a cell is used for.
@@ -184,13 +191,24 @@ pub(crate) fn bytes(capacity: u64, message_bytes: u64) -> Option<u64> {
     (1..u64::from(CELLS_MAX)).contains(&capacity).then(|| CELLS + capacity * cell)
 }
 
+/// Makes a free cell this process's own.
+#[inline]
+fn claim(word: &AtomicU64, free: u64, mine: Cell) -> bool {
+    // ORDERING(inline-take): Acquire at least, before the message is written over the last one.
+    // ORDERING(inline-claim): SeqCst, before the look for sleepers.
+    // DEATH: from here the cell names us; recovery makes it `Skip`.
+    let claimed = word.compare_exchange(free, mine.pack(), SeqCst, Relaxed).is_ok();
+    // Of the operations that are `SeqCst`, a model takes only fences at their word.
+    #[cfg(loom)]
+    fence(SeqCst);
+    claimed
+}
+
 /// A queue in shared memory, seen by one participant.
 #[derive(Clone, Copy)]
 pub(crate) struct InlineRing<'a> {
     segment: &'a Segment,
-    offset: u64,
-    control: &'a Control,
-    raw: &'a RawInline,
+    memory: Extent<'a>,
     capacity: u32,
     cell_words: u32,
 }
@@ -201,25 +219,21 @@ impl<'a> InlineRing<'a> {
         let bytes = bytes(entry.count, entry.element_bytes.into());
         let fits = entry.kind == Some(Kind::InlineQueue) && bytes == Some(entry.bytes);
         let cell_words = cell_words(entry.element_bytes.into())?;
-        (fits && segment.is_inside(entry)).then(|| InlineRing::over(segment, entry, cell_words))
-    }
-
-    /// The queue that a checked entry describes, whose cells have so many words.
-    #[inline]
-    fn over(segment: &'a Segment, entry: &Entry, cell_words: u32) -> InlineRing<'a> {
-        InlineRing {
+        (fits && segment.is_inside(entry)).then(|| InlineRing {
             segment,
-            offset: entry.offset,
-            control: segment.raw(entry.offset),
-            raw: segment.raw(entry.offset + INLINE),
+            memory: segment.extent(entry),
             capacity: entry.count as u32,
             cell_words,
-        }
+        })
     }
 
     #[inline]
     pub(crate) fn control(&self) -> &'a Control {
-        self.control
+        self.memory.raw(0)
+    }
+
+    fn raw(&self) -> &'a RawInline {
+        self.memory.raw(INLINE)
     }
 
     pub(crate) fn capacity(&self) -> u32 {
@@ -228,8 +242,8 @@ impl<'a> InlineRing<'a> {
 
     #[inline]
     fn cell(&self, index: u32) -> RawCell<'a> {
-        let offset = self.offset + CELLS + u64::from(index) * u64::from(self.cell_words) * 8;
-        let words: &[AtomicU64] = self.segment.raw_slice(offset, self.cell_words);
+        let offset = CELLS + u64::from(index) * u64::from(self.cell_words) * 8;
+        let words: &[AtomicU64] = self.memory.raw_slice(offset, self.cell_words);
         RawCell { word: &words[0], message: &words[1..] }
     }
 
@@ -248,10 +262,9 @@ impl<'a> InlineRing<'a> {
     /// Puts a message at the end of the queue, and wakes who waits for one.
     #[inline]
     pub(crate) fn publish<T: Plain>(&self, message: &T) -> Published {
-        // ORDERING(eventcount): SeqCst, before the look for sleepers.
-        let written = self.write(message, SeqCst);
+        let written = self.publish_one(message);
         if written == Published::Done {
-            self.control.not_empty().notify(1);
+            self.published(1);
         }
         written
     }
@@ -260,42 +273,44 @@ impl<'a> InlineRing<'a> {
     /// wakes for all of them.
     #[inline]
     pub(crate) fn publish_one<T: Plain>(&self, message: &T) -> Published {
-        self.write(message, Release)
-    }
-
-    #[inline]
-    fn write<T: Plain>(&self, message: &T, commit: Ordering) -> Published {
         let Some((position, claimed)) = self.claim_next().or_else(|| self.claim()) else {
             return Published::Full;
         };
         let cell = self.cell(position.index());
         if mutant!(FullBeforeMessage) {
-            cell.word.store(claimed.in_state(State::Full).pack(), commit);
+            cell.word.store(claimed.in_state(State::Full).pack(), Release);
         }
         cell.write(message);
-        // ORDERING(inline-publish): Release at least, after the message.
+        // ORDERING(inline-publish): Release, after the message.
         // DEATH: before, nothing was sent; after, the message is there.
-        cell.word.store(claimed.in_state(State::Full).pack(), commit);
-        position.next(self.capacity).advance(self.control.tail());
+        cell.word.store(claimed.in_state(State::Full).pack(), Release);
+        position.next(self.capacity).advance(self.control().tail());
         Published::Done
+    }
+
+    /// Wakes who waits for one of `count` messages that were [published](InlineRing::publish_one).
+    #[inline]
+    pub(crate) fn published(&self, count: u32) {
+        // ORDERING(inline-claim): SeqCst, after the claims.
+        if self.control().not_empty().has_waiters() && !mutant!(PublishedUntold) {
+            self.control().not_empty().wake(count);
+        }
     }
 
     /// Claims the position that the hint names, if it is free, as it mostly is.
     #[inline]
     fn claim_next(&self) -> Option<(Cursor, Cell)> {
-        let position = self.control.tail_of(self.capacity);
+        let position = self.control().tail_of(self.capacity);
         let free = Cell { lap: position.lap() & LAP, state: State::Free, owner: 0 };
         let mine = Cell { state: State::Write, owner: self.segment.slot().tag(), ..free };
         let word = self.cell(position.index()).word;
-        // ORDERING(inline-take), DEATH: as in `claim`.
-        let claimed = word.load(Relaxed) == free.pack()
-            && word.compare_exchange(free.pack(), mine.pack(), Acquire, Relaxed).is_ok();
+        let claimed = word.load(Relaxed) == free.pack() && claim(word, free.pack(), mine);
         claimed.then_some((position, mine))
     }
 
     /// Claims the first free position for this process; `None` if there is none.
     pub(crate) fn claim(&self) -> Option<(Cursor, Cell)> {
-        let mut position = self.control.tail_of(self.capacity);
+        let mut position = self.control().tail_of(self.capacity);
         let mut looked = false;
         for _ in 0..self.steps() {
             let cell = self.cell(position.index());
@@ -306,8 +321,7 @@ impl<'a> InlineRing<'a> {
                 ((Equal, _), State::Free) => {
                     let mine =
                         Cell { state: State::Write, owner: self.segment.slot().tag(), ..seen };
-                    // DEATH: from here the cell names us; recovery makes it `Skip`.
-                    if cell.word.compare_exchange(word, mine.pack(), Acquire, Relaxed).is_ok() {
+                    if claim(cell.word, word, mine) {
                         return Some((position, mine));
                     }
                 }
@@ -320,7 +334,7 @@ impl<'a> InlineRing<'a> {
                 ((Less, _), State::Full | State::Write) => {
                     // A hint may be so far behind that laps cannot be told apart: the other one
                     // knows better.
-                    let head = self.control.head_of(self.capacity);
+                    let head = self.control().head_of(self.capacity);
                     if looked || head <= position {
                         return None;
                     }
@@ -336,7 +350,7 @@ impl<'a> InlineRing<'a> {
     /// Takes the message at the position that the hint names, if there is one, as there mostly is.
     #[inline]
     fn take_next<T: Plain>(&self) -> Option<T> {
-        let position = self.control.head_of(self.capacity);
+        let position = self.control().head_of(self.capacity);
         let full = Cell { lap: position.lap() & LAP, state: State::Full, owner: 0 };
         let cell = self.cell(position.index());
         // ORDERING(inline-publish), and all else: as in `take_first`.
@@ -346,17 +360,8 @@ impl<'a> InlineRing<'a> {
         let message = cell.read();
         let free = full.passed().pack();
         cell.word.compare_exchange(full.pack(), free, SeqCst, Relaxed).ok()?;
-        position.next(self.capacity).advance(self.control.head());
+        position.next(self.capacity).advance(self.control().head());
         Some(message)
-    }
-
-    /// Wakes who waits for one of `count` messages that were [published](InlineRing::publish_one).
-    pub(crate) fn published(&self, count: u32) {
-        // ORDERING(eventcount): the messages before the look for sleepers.
-        fence(SeqCst);
-        if !mutant!(BatchUntold) {
-            self.control.not_empty().notify(count);
-        }
     }
 
     /// Takes the message at the front, and wakes who waits for room. `None` if there is none.
@@ -377,7 +382,7 @@ impl<'a> InlineRing<'a> {
 
     /// Takes the first message, wherever it is.
     fn take_first<T: Plain>(&self) -> Option<T> {
-        let mut position = self.control.head_of(self.capacity);
+        let mut position = self.control().head_of(self.capacity);
         let mut looked = false;
         for _ in 0..self.steps() {
             let cell = self.cell(position.index());
@@ -396,7 +401,7 @@ impl<'a> InlineRing<'a> {
                     let free = seen.passed().pack();
                     let taken = cell.word.compare_exchange(word, free, SeqCst, Relaxed).is_ok();
                     if taken || mutant!(TakenBeforeCopy) {
-                        position.next(self.capacity).advance(self.control.head());
+                        position.next(self.capacity).advance(self.control().head());
                         return Some(message);
                     }
                 }
@@ -410,7 +415,7 @@ impl<'a> InlineRing<'a> {
                 // Its sender may live, and what was sent after it waits for it.
                 ((Equal, _), State::Write) => return None,
                 ((Equal, _), State::Free) | ((Less, _), _) => {
-                    let tail = self.control.tail_of(self.capacity);
+                    let tail = self.control().tail_of(self.capacity);
                     let behind = tail.since(position, self.capacity) > self.capacity.into();
                     if looked || !behind {
                         return None;
@@ -427,10 +432,10 @@ impl<'a> InlineRing<'a> {
     /// still being written was spent in vain.
     #[inline]
     pub(crate) fn taken(&self, count: u32) {
-        self.control.not_full().notify(count);
-        self.control.idle().notify(u32::MAX);
-        if self.control.not_empty().has_waiters() && !self.is_empty() {
-            self.control.not_empty().notify(1);
+        self.control().not_full().notify(count);
+        self.control().idle().notify(u32::MAX);
+        if self.control().not_empty().has_waiters() && !self.is_empty() {
+            self.control().not_empty().notify(1);
         }
     }
 
@@ -443,12 +448,12 @@ impl<'a> InlineRing<'a> {
 
     /// The first position that was not passed, and what state it is in.
     fn front(&self) -> (Cursor, State) {
-        self.walk(self.control.head_of(self.capacity), |state| state == State::Skip)
+        self.walk(self.control().head_of(self.capacity), |state| state == State::Skip)
     }
 
     /// The first position that no sender has claimed.
     fn end(&self) -> Cursor {
-        self.walk(self.control.tail_of(self.capacity), |state| state != State::Free).0
+        self.walk(self.control().tail_of(self.capacity), |state| state != State::Free).0
     }
 
     /// The first position from a hint on that was not passed, and whose state is not `beyond` either.
@@ -470,6 +475,12 @@ impl<'a> InlineRing<'a> {
         self.front().1 != State::Full
     }
 
+    /// Whether a message is there, or on its way: who begins to wait now might not be woken for it, since
+    /// its sender may have looked for sleepers already.
+    pub(crate) fn is_coming(&self) -> bool {
+        self.front().1 != State::Free
+    }
+
     /// Whether no message waits, and none is on its way.
     pub(crate) fn is_idle(&self) -> bool {
         self.front().1 == State::Free
@@ -479,7 +490,7 @@ impl<'a> InlineRing<'a> {
     pub(crate) fn len(&self) -> u64 {
         let (front, _) = self.front();
         let positions = self.end().since(front, self.capacity).min(self.capacity.into());
-        if self.raw.skips.load(Relaxed) == 0 {
+        if self.raw().skips.load(Relaxed) == 0 {
             return positions;
         }
         let mut position = front;
@@ -499,7 +510,7 @@ impl<'a> InlineRing<'a> {
             let seen = Cell::unpack(word);
             let mine = seen.state == State::Write && seen.owner == dead.tag();
             if mine && !mutant!(WriteUnskipped) {
-                self.raw.skips.store(1, Relaxed);
+                self.raw().skips.store(1, Relaxed);
                 let skip = seen.in_state(State::Skip).pack();
                 // DEATH: done again; it can only be skipped once.
                 let _ = cell.word.compare_exchange(word, skip, SeqCst, Relaxed);
@@ -510,11 +521,14 @@ impl<'a> InlineRing<'a> {
 
 /// The queue behind an object that this process is attached to.
 #[inline]
-pub(crate) fn ring(object: &Object) -> InlineRing<'_> {
+pub(crate) fn ring<T: Plain>(object: &Object) -> InlineRing<'_> {
     // What the entry says was checked when the object was made or attached.
-    let entry = &object.entry;
-    let cell_words = cell_words(entry.element_bytes.into()).expect("checked with the rest");
-    InlineRing::over(object.segment(), entry, cell_words)
+    InlineRing {
+        segment: object.segment(),
+        memory: object.extent(),
+        capacity: object.entry.count as u32,
+        cell_words: const { cell_words(size_of::<T>() as u64).expect("56 bytes at most") },
+    }
 }
 
 #[cfg(test)]
@@ -547,14 +561,14 @@ mod tests {
 
     #[test]
     fn message_of_any_length_is_read_as_it_was_written() {
-        let words = [const { AtomicU64::new(!0) }; WORDS];
+        let words = [const { AtomicU64::new(!0) }; 7];
         let cell = RawCell { word: &AtomicU64::new(0), message: &words };
         let message = [1_u16, 2, 3, 4, 5];
         cell.write(&message);
         assert_eq!(cell.read::<[u16; 5]>(), message);
         assert_eq!(words[2].load(Relaxed), !0, "beyond it");
-        cell.write(&[7_u8; MESSAGE_MAX]);
-        assert_eq!(cell.read::<[u8; MESSAGE_MAX]>(), [7; MESSAGE_MAX]);
+        cell.write(&[7_u8; 56]);
+        assert_eq!(cell.read::<[u8; 56]>(), [7; 56]);
         assert_eq!(cell.read::<()>(), ());
     }
 }

@@ -69,6 +69,12 @@ pub trait Transport<T>: sealed::Sealed {
     #[doc(hidden)]
     fn has_leases(queue: &Object) -> bool;
 
+    /// Whether a message may be on its way for which who waits is not woken.
+    #[doc(hidden)]
+    fn is_coming(_: &Object) -> bool {
+        false
+    }
+
     #[doc(hidden)]
     fn len(queue: &Object) -> u64;
 
@@ -230,12 +236,12 @@ impl<T: Plain> Transport<T> for Inline {
 
     #[inline]
     fn control(queue: &Object) -> &Control {
-        inline::ring(queue).control()
+        inline::ring::<T>(queue).control()
     }
 
     #[inline]
     fn publish(queue: &Object, packet: &T) -> Published {
-        inline::ring(queue).publish(packet)
+        inline::ring::<T>(queue).publish(packet)
     }
 
     #[inline]
@@ -243,23 +249,27 @@ impl<T: Plain> Transport<T> for Inline {
 
     #[inline]
     fn take(queue: &Object) -> Option<T> {
-        inline::ring(queue).take()
+        inline::ring::<T>(queue).take()
     }
 
     fn has_leases(_: &Object) -> bool {
         false
     }
 
+    fn is_coming(queue: &Object) -> bool {
+        inline::ring::<T>(queue).is_coming()
+    }
+
     fn len(queue: &Object) -> u64 {
-        inline::ring(queue).len()
+        inline::ring::<T>(queue).len()
     }
 
     fn is_empty(queue: &Object) -> bool {
-        inline::ring(queue).is_empty()
+        inline::ring::<T>(queue).is_empty()
     }
 
     fn is_idle(queue: &Object) -> bool {
-        inline::ring(queue).is_idle()
+        inline::ring::<T>(queue).is_idle()
     }
 }
 
@@ -276,21 +286,21 @@ impl<T: Plain> Mode<T> for Inline {
 
     #[inline]
     fn publish_one(queue: &Object, packet: &T) -> Published {
-        inline::ring(queue).publish_one(packet)
+        inline::ring::<T>(queue).publish_one(packet)
     }
 
     #[inline]
     fn published(queue: &Object, count: u32) {
-        inline::ring(queue).published(count);
+        inline::ring::<T>(queue).published(count);
     }
 
     #[inline]
     fn take_one(queue: &Object) -> Option<T> {
-        inline::ring(queue).take_one()
+        inline::ring::<T>(queue).take_one()
     }
 
     #[inline]
     fn taken(queue: &Object, count: u32) {
-        inline::ring(queue).taken(count);
+        inline::ring::<T>(queue).taken(count);
     }
 }

@@ -1,7 +1,9 @@
 //! Trying again for a while before sleeping, in a way that pays off.
 //!
 //! To wake a thread on another processor takes some ten microseconds, a hundred times as long as to
-//! hand it a message while it looks. So who waits looks a few times first, at distances that double.
+//! hand it a message while it looks. So who waits looks a few times first, at distances that double, and
+//! then a few times more whenever it is its turn again after others: where there are more threads than
+//! processors, the one it waits for may be among them.
 //! Each thread learns from what comes of that:
 //!
 //! - *How soon to look.* Who looks takes the cache line from who is writing there. A receiver that
@@ -29,6 +31,8 @@ const SOONEST: u32 = 1;
 const LATEST: u32 = 5;
 /// The last one, before the looks that go on.
 const LAST: u32 = 6;
+/// How often a thread then yields the processor before it thinks of sleeping.
+const YIELDS: u32 = 8;
 /// How long a thread that was woken soon looks on after that.
 const SHORTEST: Duration = Duration::from_micros(8);
 const LONGEST: Duration = Duration::from_micros(64);
@@ -72,6 +76,12 @@ fn look_on<R>(soonest: u32, mut attempt: impl FnMut() -> Option<R>) -> Option<R>
         }
     }
     FIRST.set(SOONEST);
+    for _ in 0..YIELDS {
+        std::thread::yield_now();
+        if let Some(done) = attempt() {
+            return Some(done);
+        }
+    }
     let budget = BUDGET.get();
     if budget.is_zero() {
         return None;

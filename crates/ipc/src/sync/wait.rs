@@ -26,6 +26,9 @@
 //!   second look; the change (`SeqCst`, or before a `SeqCst` fence) precedes the look for sleepers
 //!   (`SeqCst`); and so does a repair. All four are in one order, so one of the two sees the other.
 //!
+//! A change may have two steps, of which only the first one keeps this order: see
+//! [`wait_for_coming`](EventCount::wait_for_coming).
+//!
 //! # If a process dies
 //!
 //! A dead sleeper leaves `waiters` too high. A dead waker may have changed something and woken
@@ -48,6 +51,8 @@ pub(crate) const STARVING_AFTER: Duration = Duration::from_millis(1);
 const MOMENT: Duration = Duration::from_millis(20);
 /// The first and the longest sleep of a thread stuck behind an owner.
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
+/// The first sleep of a thread that waits for what is on its way, and for which it may not be woken.
+const COMING: Duration = Duration::from_micros(if cfg!(loom) { 0 } else { 100 });
 
 /// How long an operation may take.
 #[derive(Clone, Copy, Debug)]
@@ -135,9 +140,6 @@ impl EventCount {
     /// Whether anybody may be asleep.
     #[inline]
     pub(crate) fn has_waiters(&self) -> bool {
-        // Of the operations that are `SeqCst`, a model takes only fences at their word.
-        #[cfg(loom)]
-        fence(SeqCst);
         self.0.load(SeqCst) & WAITERS != 0
     }
 
@@ -145,14 +147,18 @@ impl EventCount {
     /// or before a `SeqCst` fence.
     #[inline]
     pub(crate) fn notify(&self, count: u32) {
+        // Of the operations that are `SeqCst`, a model takes only fences at their word.
+        #[cfg(loom)]
+        fence(SeqCst);
         // ORDERING(eventcount): SeqCst, after the change.
         if self.has_waiters() {
             self.wake(count);
         }
     }
 
+    /// Wakes up to `count` sleepers.
     #[cold]
-    fn wake(&self, count: u32) {
+    pub(crate) fn wake(&self, count: u32) {
         // DEATH: nobody is woken; recovery does it.
         self.0.fetch_add(ONE_SEQUENCE, SeqCst);
         futex::wake(self.futex(), count);
@@ -186,9 +192,22 @@ impl EventCount {
     pub(crate) fn wait_for<R>(
         &self,
         deadline: Option<Deadline>,
-        mut attempt: impl FnMut() -> Option<R>,
+        attempt: impl FnMut() -> Option<R>,
     ) -> Option<R> {
-        spin::spin(&mut attempt).or_else(|| self.wait_asleep(deadline, attempt))
+        self.wait_for_coming(deadline, attempt, || false)
+    }
+
+    /// As [`wait_for`](EventCount::wait_for), for changes of two steps, of which only the first one, the
+    /// claim, comes before the look for sleepers. While `is_coming` says that a claim was made, a wake
+    /// may not come, and no sleep is long.
+    #[inline]
+    pub(crate) fn wait_for_coming<R>(
+        &self,
+        deadline: Option<Deadline>,
+        mut attempt: impl FnMut() -> Option<R>,
+        is_coming: impl Fn() -> bool,
+    ) -> Option<R> {
+        spin::spin(&mut attempt).or_else(|| self.wait_asleep(deadline, attempt, is_coming))
     }
 
     #[cold]
@@ -196,22 +215,20 @@ impl EventCount {
         &self,
         deadline: Option<Deadline>,
         mut attempt: impl FnMut() -> Option<R>,
+        is_coming: impl Fn() -> bool,
     ) -> Option<R> {
+        let mut naps = Naps::until(deadline);
         loop {
             let ticket = self.announce();
             let done = attempt();
-            let waited = match done {
-                Some(_) => Waited::Changed,
-                None => self.sleep(ticket, deadline),
-            };
+            let late = done.is_none() && naps.sleep(&is_coming, |end| self.sleep(ticket, end));
             self.sign_off(ticket);
             if done.is_some() {
                 return done;
             }
             // A wake that came together with the deadline must not be swallowed: look once more.
             let done = attempt();
-            if done.is_some() || waited == Waited::TimedOut || deadline.is_some_and(|d| d.passed())
-            {
+            if done.is_some() || late {
                 return done;
             }
         }
@@ -259,16 +276,18 @@ impl EventCount {
     }
 }
 
-/// As [`EventCount::wait_for`], for what may be told by any of `counts`. Whoever of them is woken
+/// As [`EventCount::wait_for_coming`], for what may be told by any of `counts`. Whoever of them is woken
 /// passes the wake on in the end: it may have come for what this thread does not take.
 pub(crate) fn wait_any<R>(
     counts: &[&EventCount],
     deadline: Option<Deadline>,
     mut attempt: impl FnMut() -> Option<R>,
+    is_coming: impl Fn() -> bool,
 ) -> Option<R> {
     if let Some(done) = spin::spin(&mut attempt) {
         return Some(done);
     }
+    let mut naps = Naps::until(deadline);
     loop {
         let tickets: Vec<Ticket> = counts.iter().map(|count| count.announce()).collect();
         let mut done = attempt();
@@ -277,8 +296,7 @@ pub(crate) fn wait_any<R>(
             let asleep = counts.iter().zip(&tickets);
             let words: Vec<_> =
                 asleep.map(|(count, ticket)| (count.futex(), ticket.sequence())).collect();
-            let waited = spin::sleep(|| futex::wait_any(&words, deadline));
-            late = waited == Waited::TimedOut || deadline.is_some_and(|it| it.passed());
+            late = naps.sleep(&is_coming, |end| spin::sleep(|| futex::wait_any(&words, end)));
             done = attempt();
         }
         for (count, ticket) in counts.iter().zip(tickets) {
@@ -289,6 +307,36 @@ pub(crate) fn wait_any<R>(
             counts.iter().for_each(|count| count.notify(1));
             return done;
         }
+    }
+}
+
+/// Sleeps of a thread that waits for something, which are short while it is on its way.
+struct Naps {
+    deadline: Option<Deadline>,
+    next: Duration,
+}
+
+impl Naps {
+    fn until(deadline: Option<Deadline>) -> Naps {
+        Naps { deadline, next: COMING }
+    }
+
+    /// Sleeps as `sleep` does, which is told until when; whether the deadline has passed.
+    fn sleep(
+        &mut self,
+        is_coming: impl Fn() -> bool,
+        sleep: impl FnOnce(Option<Deadline>) -> Waited,
+    ) -> bool {
+        let short = is_coming();
+        let end = if short {
+            let end = Deadline::after(self.next).or_earlier(self.deadline);
+            self.next = (self.next * 2).min(PATIENCE.1);
+            Some(end)
+        } else {
+            self.deadline
+        };
+        let waited = sleep(end);
+        waited == Waited::TimedOut && !short || self.deadline.is_some_and(|end| end.passed())
     }
 }
 
