@@ -56,7 +56,12 @@ impl Cursor {
     #[inline]
     fn from_word(word: u64, capacity: u32) -> Cursor {
         let cursor = Cursor(word);
-        if cursor.index() < capacity { cursor } else { Cursor::new(cursor.lap(), 0) }
+        if cursor.index() < capacity { cursor } else { cursor.first_of_lap() }
+    }
+
+    #[cold]
+    fn first_of_lap(self) -> Cursor {
+        Cursor::new(self.lap(), 0)
     }
 
     fn word(self) -> u64 {

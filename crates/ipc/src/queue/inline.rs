@@ -228,20 +228,20 @@ impl<'a> InlineRing<'a> {
     }
 
     #[inline]
-    pub(crate) fn control(&self) -> &'a Control {
+    pub(crate) fn control(self) -> &'a Control {
         self.memory.raw(0)
     }
 
-    fn raw(&self) -> &'a RawInline {
+    fn raw(self) -> &'a RawInline {
         self.memory.raw(INLINE)
     }
 
-    pub(crate) fn capacity(&self) -> u32 {
+    pub(crate) fn capacity(self) -> u32 {
         self.capacity
     }
 
     #[inline]
-    fn cell(&self, index: u32) -> RawCell<'a> {
+    fn cell(self, index: u32) -> RawCell<'a> {
         let offset = CELLS + u64::from(index) * u64::from(self.cell_words) * 8;
         let words: &[AtomicU64] = self.memory.raw_slice(offset, self.cell_words);
         RawCell { word: &words[0], message: &words[1..] }
@@ -249,19 +249,19 @@ impl<'a> InlineRing<'a> {
 
     /// The words of the cells, in their order.
     #[cfg(feature = "testing")]
-    pub(crate) fn cells(&self) -> impl Iterator<Item = Cell> + '_ {
-        (0..self.capacity).map(|index| Cell::unpack(self.cell(index).word.load(SeqCst)))
+    pub(crate) fn cells(self) -> impl Iterator<Item = Cell> + use<'a> {
+        (0..self.capacity).map(move |index| Cell::unpack(self.cell(index).word.load(SeqCst)))
     }
 
     /// Steps that a scan may take before it counts as not having found anything: only a peer that
     /// scribbles over the cells can make it longer.
-    fn steps(&self) -> u64 {
+    fn steps(self) -> u64 {
         8 * u64::from(self.capacity) + 1024
     }
 
     /// Puts a message at the end of the queue, and wakes who waits for one.
     #[inline]
-    pub(crate) fn publish<T: Plain>(&self, message: &T) -> Published {
+    pub(crate) fn publish<T: Plain>(self, message: &T) -> Published {
         let written = self.publish_one(message);
         if written == Published::Done {
             self.published(1);
@@ -272,10 +272,25 @@ impl<'a> InlineRing<'a> {
     /// As [`publish`](InlineRing::publish), for one of several; [`published`](InlineRing::published)
     /// wakes for all of them.
     #[inline]
-    pub(crate) fn publish_one<T: Plain>(&self, message: &T) -> Published {
-        let Some((position, claimed)) = self.claim_next().or_else(|| self.claim()) else {
-            return Published::Full;
-        };
+    pub(crate) fn publish_one<T: Plain>(self, message: &T) -> Published {
+        match self.claim_next() {
+            Some((position, claimed)) => self.commit(position, claimed, message),
+            None => self.publish_anywhere(message),
+        }
+    }
+
+    /// As [`publish_one`](InlineRing::publish_one), wherever the first free position is.
+    #[cold]
+    fn publish_anywhere<T: Plain>(self, message: &T) -> Published {
+        match self.claim() {
+            Some((position, claimed)) => self.commit(position, claimed, message),
+            None => Published::Full,
+        }
+    }
+
+    /// Puts a message where this process has claimed a position for it.
+    #[inline]
+    fn commit<T: Plain>(self, position: Cursor, claimed: Cell, message: &T) -> Published {
         let cell = self.cell(position.index());
         if mutant!(FullBeforeMessage) {
             cell.word.store(claimed.in_state(State::Full).pack(), Release);
@@ -290,7 +305,7 @@ impl<'a> InlineRing<'a> {
 
     /// Wakes who waits for one of `count` messages that were [published](InlineRing::publish_one).
     #[inline]
-    pub(crate) fn published(&self, count: u32) {
+    pub(crate) fn published(self, count: u32) {
         // ORDERING(inline-claim): SeqCst, after the claims.
         if self.control().not_empty().has_waiters() && !mutant!(PublishedUntold) {
             self.control().not_empty().wake(count);
@@ -299,17 +314,16 @@ impl<'a> InlineRing<'a> {
 
     /// Claims the position that the hint names, if it is free, as it mostly is.
     #[inline]
-    fn claim_next(&self) -> Option<(Cursor, Cell)> {
+    fn claim_next(self) -> Option<(Cursor, Cell)> {
         let position = self.control().tail_of(self.capacity);
         let free = Cell { lap: position.lap() & LAP, state: State::Free, owner: 0 };
         let mine = Cell { state: State::Write, owner: self.segment.slot().tag(), ..free };
         let word = self.cell(position.index()).word;
-        let claimed = word.load(Relaxed) == free.pack() && claim(word, free.pack(), mine);
-        claimed.then_some((position, mine))
+        claim(word, free.pack(), mine).then_some((position, mine))
     }
 
     /// Claims the first free position for this process; `None` if there is none.
-    pub(crate) fn claim(&self) -> Option<(Cursor, Cell)> {
+    pub(crate) fn claim(self) -> Option<(Cursor, Cell)> {
         let mut position = self.control().tail_of(self.capacity);
         let mut looked = false;
         for _ in 0..self.steps() {
@@ -349,7 +363,7 @@ impl<'a> InlineRing<'a> {
 
     /// Takes the message at the position that the hint names, if there is one, as there mostly is.
     #[inline]
-    fn take_next<T: Plain>(&self) -> Option<T> {
+    fn take_next<T: Plain>(self) -> Option<T> {
         let position = self.control().head_of(self.capacity);
         let full = Cell { lap: position.lap() & LAP, state: State::Full, owner: 0 };
         let cell = self.cell(position.index());
@@ -366,7 +380,7 @@ impl<'a> InlineRing<'a> {
 
     /// Takes the message at the front, and wakes who waits for room. `None` if there is none.
     #[inline]
-    pub(crate) fn take<T: Plain>(&self) -> Option<T> {
+    pub(crate) fn take<T: Plain>(self) -> Option<T> {
         let message = self.take_one()?;
         self.taken(1);
         Some(message)
@@ -375,13 +389,14 @@ impl<'a> InlineRing<'a> {
     /// As [`take`](InlineRing::take), for one of several; [`taken`](InlineRing::taken) wakes for all
     /// of them.
     #[inline]
-    pub(crate) fn take_one<T: Plain>(&self) -> Option<T> {
+    pub(crate) fn take_one<T: Plain>(self) -> Option<T> {
         let next = if mutant!(TakenBeforeCopy) { None } else { self.take_next() };
         next.or_else(|| self.take_first())
     }
 
     /// Takes the first message, wherever it is.
-    fn take_first<T: Plain>(&self) -> Option<T> {
+    #[cold]
+    fn take_first<T: Plain>(self) -> Option<T> {
         let mut position = self.control().head_of(self.capacity);
         let mut looked = false;
         for _ in 0..self.steps() {
@@ -431,7 +446,7 @@ impl<'a> InlineRing<'a> {
     /// more messages wait, somebody who waits for one: a wake that came for a message behind one
     /// still being written was spent in vain.
     #[inline]
-    pub(crate) fn taken(&self, count: u32) {
+    pub(crate) fn taken(self, count: u32) {
         self.control().not_full().notify(count);
         self.control().idle().notify(u32::MAX);
         if self.control().not_empty().has_waiters() && !self.is_empty() {
@@ -440,24 +455,24 @@ impl<'a> InlineRing<'a> {
     }
 
     /// Passes over a cell whose sender died.
-    fn pass(&self, cell: RawCell<'_>, word: u64) {
+    fn pass(self, cell: RawCell<'_>, word: u64) {
         // DEATH: done again by whoever comes next.
         let free = Cell::unpack(word).passed().pack();
         let _ = cell.word.compare_exchange(word, free, SeqCst, Relaxed);
     }
 
     /// The first position that was not passed, and what state it is in.
-    fn front(&self) -> (Cursor, State) {
+    fn front(self) -> (Cursor, State) {
         self.walk(self.control().head_of(self.capacity), |state| state == State::Skip)
     }
 
     /// The first position that no sender has claimed.
-    fn end(&self) -> Cursor {
+    fn end(self) -> Cursor {
         self.walk(self.control().tail_of(self.capacity), |state| state != State::Free).0
     }
 
     /// The first position from a hint on that was not passed, and whose state is not `beyond` either.
-    fn walk(&self, mut position: Cursor, beyond: impl Fn(State) -> bool) -> (Cursor, State) {
+    fn walk(self, mut position: Cursor, beyond: impl Fn(State) -> bool) -> (Cursor, State) {
         for _ in 0..self.steps() {
             let cell = Cell::unpack(self.cell(position.index()).word.load(SeqCst));
             match cell.compare(position) {
@@ -471,23 +486,23 @@ impl<'a> InlineRing<'a> {
     }
 
     /// Whether no message waits.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(self) -> bool {
         self.front().1 != State::Full
     }
 
     /// Whether a message is there, or on its way: who begins to wait now might not be woken for it, since
     /// its sender may have looked for sleepers already.
-    pub(crate) fn is_coming(&self) -> bool {
+    pub(crate) fn is_coming(self) -> bool {
         self.front().1 != State::Free
     }
 
     /// Whether no message waits, and none is on its way.
-    pub(crate) fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(self) -> bool {
         self.front().1 == State::Free
     }
 
     /// How many messages wait to be received: exact while nobody sends or receives.
-    pub(crate) fn len(&self) -> u64 {
+    pub(crate) fn len(self) -> u64 {
         let (front, _) = self.front();
         let positions = self.end().since(front, self.capacity).min(self.capacity.into());
         if self.raw().skips.load(Relaxed) == 0 {
@@ -503,7 +518,7 @@ impl<'a> InlineRing<'a> {
     }
 
     /// Puts right what `dead` left behind. Nobody is woken yet.
-    pub(crate) fn recover(&self, dead: Slot) {
+    pub(crate) fn recover(self, dead: Slot) {
         for index in 0..self.capacity {
             let cell = self.cell(index);
             let word = cell.word.load(SeqCst);

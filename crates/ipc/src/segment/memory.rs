@@ -104,16 +104,22 @@ impl<'a> Extent<'a> {
 
     #[inline]
     fn check<T>(self, offset: u64, count: u32) {
-        let aligned =
-            (self.start.addr().get() as u64 + offset).is_multiple_of(align_of::<T>() as u64);
-        let inside = self.has(offset, u64::from(count) * size_of::<T>() as u64);
-        assert!(aligned && inside, "offset {offset} is not inside the memory");
+        let address = self.start.addr().get() as u64 + offset;
+        let aligned = address.is_multiple_of(align_of::<T>() as u64);
+        if !aligned || !self.has(offset, u64::from(count) * size_of::<T>() as u64) {
+            not_inside(offset);
+        }
     }
 
     #[inline]
     fn has(self, offset: u64, bytes: u64) -> bool {
         offset.checked_add(bytes).is_some_and(|end| end <= self.bytes)
     }
+}
+
+#[cold]
+fn not_inside(offset: u64) -> ! {
+    panic!("offset {offset} is not inside the memory, or not aligned there")
 }
 
 impl Memory {

@@ -32,7 +32,9 @@ const LATEST: u32 = 5;
 /// The last one, before the looks that go on.
 const LAST: u32 = 6;
 /// How often a thread then yields the processor before it thinks of sleeping.
-const YIELDS: u32 = 8;
+const YIELDS: u32 = 16;
+/// A yield that was over sooner was to nobody.
+const OTHERS_TURN: Duration = Duration::from_micros(1);
 /// How long a thread that was woken soon looks on after that.
 const SHORTEST: Duration = Duration::from_micros(8);
 const LONGEST: Duration = Duration::from_micros(64);
@@ -77,9 +79,13 @@ fn look_on<R>(soonest: u32, mut attempt: impl FnMut() -> Option<R>) -> Option<R>
     }
     FIRST.set(SOONEST);
     for _ in 0..YIELDS {
+        let begun = Instant::now();
         std::thread::yield_now();
         if let Some(done) = attempt() {
             return Some(done);
+        }
+        if begun.elapsed() < OTHERS_TURN {
+            break;
         }
     }
     let budget = BUDGET.get();
