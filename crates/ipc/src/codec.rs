@@ -12,6 +12,7 @@
 
 use std::cell::RefCell;
 use std::os::fd::RawFd;
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use multiproc_sys::clock::Deadline;
@@ -25,6 +26,8 @@ use crate::segment::{Object, Segment};
 
 const CODEC: u8 = 1;
 const VERSION: u8 = 1;
+/// Bytes that a message may have before room is made for it again.
+const ROOM: usize = 256;
 
 fn configuration() -> impl bincode::config::Config {
     bincode::config::standard()
@@ -32,8 +35,9 @@ fn configuration() -> impl bincode::config::Config {
 
 /// What a value needs around it while it is encoded or decoded.
 struct Passage {
-    /// Where handles are names; none where they cannot travel.
-    segment: Option<Segment>,
+    /// Where handles are names; none where they cannot travel. Borrowed for as long as the passage
+    /// is the thread's.
+    segment: Option<NonNull<Segment>>,
     /// The objects that the message names.
     carried: Vec<ObjectId>,
     /// The descriptors that the message names, where they can travel.
@@ -48,15 +52,22 @@ thread_local! {
     static PASSAGE: RefCell<Option<Passage>> = const { RefCell::new(None) };
 }
 
-/// Runs `work` inside `passage` and returns what became of it. Passages nest.
-fn within<R>(passage: Passage, work: impl FnOnce() -> R) -> (R, Passage) {
+impl Passage {
+    fn segment(&self) -> Option<&Segment> {
+        // SAFETY: `within` takes it from the thread before the borrow in `Route` ends.
+        self.segment.map(|segment| unsafe { segment.as_ref() })
+    }
+}
+
+/// Runs `work` on the way along `route`, and returns what became of that. Passages nest.
+fn within<R>(route: Route<'_>, work: impl FnOnce() -> R) -> (R, Passage) {
     struct Restore(Option<Passage>);
     impl Drop for Restore {
         fn drop(&mut self) {
             PASSAGE.set(self.0.take());
         }
     }
-    let _restore = Restore(PASSAGE.replace(Some(passage)));
+    let _restore = Restore(PASSAGE.replace(Some(route.passage())));
     let result = work();
     let passage = PASSAGE.take().expect("nobody but `within` takes it");
     (result, passage)
@@ -86,22 +97,21 @@ pub(crate) enum Route<'a> {
 impl Route<'_> {
     fn passage(self) -> Passage {
         let (segment, descriptors, deadline) = match self {
-            Route::Message(segment, deadline) => (Some(segment.clone()), None, deadline),
-            Route::Start(segment, inherited) => {
-                (Some(segment.clone()), Some(inherited.to_vec()), None)
-            }
+            Route::Message(segment, deadline) => (Some(segment), None, deadline),
+            Route::Start(segment, inherited) => (Some(segment), Some(inherited.to_vec()), None),
             Route::Pipe => (None, None, None),
         };
+        let segment = segment.map(NonNull::from);
         Passage { segment, carried: Vec::new(), descriptors, deadline, failed: None }
     }
 }
 
 /// Encodes `value` for `route`.
 pub(crate) fn encode<T: Serialize>(route: Route<'_>, value: &T) -> Result<Encoded, Error> {
-    let mut bytes = vec![CODEC, VERSION];
-    let (written, passage) = within(route.passage(), || {
-        bincode::serde::encode_into_std_write(value, &mut bytes, configuration())
-    });
+    let mut bytes = Vec::with_capacity(ROOM);
+    bytes.extend([CODEC, VERSION]);
+    let (written, passage) =
+        within(route, || bincode::serde::encode_into_std_write(value, &mut bytes, configuration()));
     written.map_err(|error| Error::Codec(error.to_string()))?;
     Ok(Encoded {
         bytes,
@@ -131,7 +141,7 @@ pub(crate) fn decode<T: DeserializeOwned>(route: Route<'_>, frame: &[u8]) -> Res
         [CODEC, VERSION, value @ ..] => value,
         _ => return Err(Error::Malformed("written by another codec, or cut short")),
     };
-    let (read, passage) = within(route.passage(), || decode_bounded(value));
+    let (read, passage) = within(route, || decode_bounded(value));
     let (decoded, used) = match (read, passage.failed) {
         (Ok(read), _) => read,
         (Err(_), Some(Error::CatalogHeld)) => return Err(Error::CatalogHeld),
@@ -147,7 +157,7 @@ pub(crate) fn decode<T: DeserializeOwned>(route: Route<'_>, frame: &[u8]) -> Res
 pub(crate) fn carry(object: &Object) -> Result<(), Error> {
     PASSAGE.with_borrow_mut(|passage| {
         let passage = passage.as_mut().ok_or(Error::ForeignHandle)?;
-        if !passage.segment.as_ref().is_some_and(|segment| segment.is(object.segment())) {
+        if !passage.segment().is_some_and(|segment| segment.is(object.segment())) {
             return Err(Error::ForeignHandle);
         }
         if !passage.carried.contains(&object.id) {
@@ -162,7 +172,7 @@ pub(crate) fn reach<T: Shared>(word: u64) -> Result<Arc<Object>, Error> {
     let (segment, deadline) = PASSAGE
         .with_borrow(|passage| {
             let passage = passage.as_ref()?;
-            Some((passage.segment.clone()?, passage.deadline))
+            Some((passage.segment()?.clone(), passage.deadline))
         })
         .ok_or(Error::ForeignHandle)?;
     let id = ObjectId::unpack(word).ok_or(Error::NoSuchObject(T::KIND.name()))?;

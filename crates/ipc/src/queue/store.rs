@@ -36,6 +36,8 @@ use crate::segment::layout::Raw;
 
 /// The most objects of further blocks.
 const CHUNKS: usize = 17;
+/// Bytes of a block from which on it costs more to write than to find.
+const LARGE: u32 = 1 << 16;
 /// Blocks that a queue has from the start, at most.
 const FIRST_BLOCKS: u32 = 64;
 
@@ -106,8 +108,8 @@ impl<'a> RawRing<'a> {
         (0..self.blocks()).filter_map(|number| Some((number, self.block(number)?)))
     }
 
-    /// Takes a free block for this process, wherever its last search ended; makes more if there
-    /// is none.
+    /// Takes a free block for this process, wherever its last search ended; makes more if there is
+    /// none. Of large ones the first: as few as possible are in use, and in the caches.
     pub(crate) fn allocate(
         &self,
         cursor: &AtomicU32,
@@ -115,7 +117,7 @@ impl<'a> RawRing<'a> {
     ) -> Result<u32, Error> {
         loop {
             let blocks = self.blocks();
-            let start = cursor.load(Relaxed);
+            let start = if self.block_bytes >= LARGE { 0 } else { cursor.load(Relaxed) };
             for step in 0..blocks {
                 let number = start.wrapping_add(step) % blocks;
                 let Some(block) = self.block(number) else {
