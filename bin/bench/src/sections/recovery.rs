@@ -125,7 +125,7 @@ fn robust(_: &Stage) -> Result<Recording> {
 /// Stays until the round is over.
 fn rest(part: &Part<'_>) {
     while part.is_on() {
-        thread::sleep(Duration::from_millis(5));
+        thread::sleep(Duration::from_millis(50));
     }
 }
 

@@ -72,7 +72,7 @@ impl Segment {
     /// has a deadline of its own: if a stopped process holds the catalog, this is tried again later.
     pub(crate) fn suspect(&self, slot: Slot) {
         if slot != self.slot() && self.is_dead(slot) {
-            self.recover_within(SUSPECT_PATIENCE);
+            self.recover_from(&[slot], SUSPECT_PATIENCE);
         }
     }
 
@@ -81,19 +81,21 @@ impl Segment {
     /// The library does this by itself, in the process that started the dead one or that stands
     /// behind it. Blocks while another process does the same.
     pub fn recover(&self) -> usize {
-        self.recover_within(CATALOG_PATIENCE)
+        let others = self.slots().filter(|slot| *slot != self.slot());
+        let dead: Vec<Slot> = others.filter(|slot| self.is_dead(*slot)).collect();
+        self.recover_from(&dead, CATALOG_PATIENCE)
     }
 
-    fn recover_within(&self, patience: Duration) -> usize {
-        let others = || self.slots().filter(|slot| *slot != self.slot());
-        if !others().any(|slot| self.is_dead(slot)) {
+    /// Cleans up after those of the `suspects` that are dead; says how many were.
+    pub(super) fn recover_from(&self, suspects: &[Slot], patience: Duration) -> usize {
+        if suspects.is_empty() {
             return 0;
         }
         // Stopped in the catalog: who holds it must go on, or die, before anybody can recover.
         let Ok(catalog) = self.catalog_within(patience) else {
             return 0;
         };
-        let dead = others().filter_map(|slot| Some((slot, self.proven_dead(slot)?)));
+        let dead = suspects.iter().filter_map(|slot| Some((*slot, self.proven_dead(*slot)?)));
         let swept = dead.filter(|(slot, state)| self.sweep(&catalog, *slot, *state));
         swept.inspect(|(slot, state)| self.participant(*slot).release(*state)).count()
     }

@@ -7,7 +7,7 @@
 //! started by us have none until they start children themselves; they are watched from here. Any
 //! process has one once it could not let go of something because somebody was stopped in the catalog.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,6 +19,7 @@ use multiproc_sys::pidfd::PidFd;
 use multiproc_sys::poll::{self, Bell, Notice, PollFd, PollFlags};
 use multiproc_sys::{host, signals};
 
+use super::lifetime::CATALOG_PATIENCE;
 use super::participants::Phase;
 use super::{Segment, WeakSegment};
 use crate::error::Error;
@@ -140,7 +141,7 @@ impl Watcher {
     fn run(mut self) {
         let mut retry = None;
         loop {
-            let ready = self.sleep(retry);
+            let (ready, ended) = self.sleep(retry);
             self.inbox.notice.lower();
             let requests = std::mem::take(
                 &mut *self.inbox.requests.lock().unwrap_or_else(PoisonError::into_inner),
@@ -158,7 +159,7 @@ impl Watcher {
                 guarded(job);
             }
             // A panic would end the thread, and with it every child.
-            let clean = catch_unwind(AssertUnwindSafe(|| self.recover())).unwrap_or(false);
+            let clean = catch_unwind(AssertUnwindSafe(|| self.look(&ended))).unwrap_or(false);
             let looks = self.segments.iter().any(|watched| watched.looks);
             let late = |segment: Segment| !segment.has_let_go();
             self.late.retain(|segment| segment.upgrade().is_some_and(late));
@@ -167,8 +168,9 @@ impl Watcher {
         }
     }
 
-    /// Sleeps until something happens; says which of the awaited descriptors are ready, in order.
-    fn sleep(&self, retry: Option<Deadline>) -> Vec<usize> {
+    /// Sleeps until something happens; says which of the awaited descriptors are ready, in order, and
+    /// which of the participants have ended.
+    fn sleep(&self, retry: Option<Deadline>) -> (Vec<usize>, HashSet<Whom>) {
         let mut descriptors = vec![PollFd::new(&self.inbox.notice, PollFlags::IN)];
         descriptors.extend(self.awaited.iter().map(|(fd, _)| PollFd::new(fd, PollFlags::IN)));
         descriptors.extend(
@@ -182,37 +184,46 @@ impl Watcher {
         if poll::wait(&mut descriptors, retry).is_err() {
             std::thread::sleep(RETRY);
         }
-        let awaited = &descriptors[1..=self.awaited.len()];
-        let ready = awaited.iter().enumerate().filter(|(_, poll)| !poll.revents().is_empty());
-        ready.map(|(place, _)| place).collect()
+        let (awaited, others) = descriptors[1..].split_at(self.awaited.len());
+        let is_ready = |poll: &PollFd<'_>| !poll.revents().is_empty();
+        let ready = awaited.iter().enumerate().filter(|(_, poll)| is_ready(poll));
+        let ended = self.participants.keys().zip(others).filter(|(_, poll)| is_ready(poll));
+        (ready.map(|(place, _)| place).collect(), ended.map(|(whom, _)| *whom).collect())
     }
 
-    /// Recovers in every segment, and learns who takes part now. Whether nobody dead is left.
-    fn recover(&mut self) -> bool {
+    /// Learns who takes part in each segment now, and recovers from those who are dead; `ended` are
+    /// those of whom the kernel has just said so. Whether nobody dead is left.
+    fn look(&mut self, ended: &HashSet<Whom>) -> bool {
         let mut present = HashMap::new();
         let mut clean = true;
         self.segments.retain(|watched| watched.segment.upgrade().is_some());
         for watched in &self.segments {
             watched.bell.iter().for_each(Bell::hush);
             let Some(segment) = watched.segment.upgrade() else { continue };
-            segment.recover();
             let identity = segment.identity();
+            let mut suspects = Vec::new();
             for slot in segment.slots().filter(|slot| *slot != segment.slot()) {
                 let state = segment.participant(slot).state();
-                if matches!(state.phase, Phase::Free | Phase::Reserved) || state.pid == host::pid()
-                {
-                    continue;
-                }
                 let whom = (identity, slot.index(), state.generation);
-                match self.participants.remove(&whom).map_or_else(|| PidFd::open(state.pid), Ok) {
-                    Ok(pidfd) if pidfd.has_ended().unwrap_or(false) => clean = false,
-                    Ok(pidfd) => {
-                        present.insert(whom, pidfd);
-                    }
-                    // Gone since, or no descriptor to be had: look again soon.
-                    Err(_) => clean = false,
+                match (state.phase, self.participants.remove(&whom)) {
+                    (Phase::Free, _) => {}
+                    // All who watch are woken at once, and one of them is faster.
+                    (Phase::Dead, Some(_)) if ended.contains(&whom) => clean = false,
+                    (_, Some(_)) if ended.contains(&whom) => suspects.push(slot),
+                    (_, Some(pidfd)) => _ = present.insert(whom, pidfd),
+                    (_, None) if segment.is_dead(slot) => suspects.push(slot),
+                    // Of a reservation, the parent is watched.
+                    (Phase::Reserved, None) => {}
+                    (_, None) if state.pid == host::pid() => {}
+                    (_, None) => match PidFd::open(state.pid) {
+                        Ok(pidfd) => _ = present.insert(whom, pidfd),
+                        // Gone since, or no descriptor to be had: look again soon.
+                        Err(_) => clean = false,
+                    },
                 }
             }
+            segment.recover_from(&suspects, CATALOG_PATIENCE);
+            clean &= !suspects.into_iter().any(|slot| segment.is_dead(slot));
         }
         self.participants = present;
         clean
