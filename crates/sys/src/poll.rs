@@ -4,11 +4,12 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::event::EventfdFlags;
+use rustix::event::{EventfdFlags, epoll};
 pub use rustix::event::{PollFd, PollFlags};
 use rustix::fs::inotify;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::time::Timespec;
 
 use crate::clock::Deadline;
 
@@ -16,18 +17,20 @@ use crate::clock::Deadline;
 /// handler that runs meanwhile does not end the wait.
 pub fn wait(descriptors: &mut [PollFd<'_>], deadline: Option<Deadline>) -> io::Result<usize> {
     loop {
-        let timeout = deadline.map(|deadline| {
-            let left = deadline.remaining();
-            rustix::time::Timespec {
-                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-                tv_nsec: i64::from(left.subsec_nanos()) as _,
-            }
-        });
+        let timeout = deadline.map(time_left);
         match rustix::event::poll(descriptors, timeout.as_ref()) {
             Ok(ready) => return Ok(ready),
             Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+fn time_left(deadline: Deadline) -> Timespec {
+    let left = deadline.remaining();
+    Timespec {
+        tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(left.subsec_nanos()) as _,
     }
 }
 
@@ -39,6 +42,45 @@ pub fn readable(descriptor: impl AsFd, deadline: Option<Deadline>) -> io::Result
 /// Whether `descriptor` becomes writable, or is hung up, before the deadline.
 pub fn writable(descriptor: impl AsFd, deadline: Option<Deadline>) -> io::Result<bool> {
     Ok(wait(&mut [PollFd::new(&descriptor, PollFlags::OUT)], deadline)? > 0)
+}
+
+/// Descriptors that are waited for again and again. However many there are, waiting costs no more.
+#[derive(Debug)]
+pub struct PollSet(OwnedFd);
+
+impl PollSet {
+    /// An empty set.
+    pub fn new() -> io::Result<PollSet> {
+        Ok(PollSet(epoll::create(epoll::CreateFlags::CLOEXEC)?))
+    }
+
+    /// Adds a descriptor: `name` is told for as long as it is readable, or hung up.
+    pub fn add(&self, descriptor: impl AsFd, name: u64) -> io::Result<()> {
+        let data = epoll::EventData::new_u64(name);
+        Ok(epoll::add(&self.0, descriptor, data, epoll::EventFlags::IN)?)
+    }
+
+    /// Takes a descriptor out, before it is closed: a forked process may have a copy, of which the
+    /// kernel would go on telling.
+    pub fn remove(&self, descriptor: impl AsFd) {
+        // It can only fail for one that is not there.
+        let _ = epoll::delete(&self.0, descriptor);
+    }
+
+    /// Waits until something is ready, or the deadline passes; gives the names of some that are. A
+    /// signal handler that runs meanwhile does not end the wait.
+    pub fn wait(&self, deadline: Option<Deadline>) -> io::Result<Vec<u64>> {
+        let mut events = Vec::with_capacity(64);
+        loop {
+            let timeout = deadline.map(time_left);
+            let room = rustix::buffer::spare_capacity(&mut events);
+            match epoll::wait(&self.0, room, timeout.as_ref()) {
+                Ok(_) => return Ok(events.iter().map(|event| event.data.u64()).collect()),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
 }
 
 /// A flag that [`wait`] can wait for.
@@ -151,6 +193,26 @@ mod tests {
         assert!(readable(&notice, soon()).unwrap());
         notice.lower();
         assert!(!readable(&notice, soon()).unwrap());
+    }
+
+    #[test]
+    fn set_tells_the_names_of_what_is_ready_until_it_is_taken_out() {
+        let set = PollSet::new().unwrap();
+        let (one, two) = (Notice::new().unwrap(), Notice::new().unwrap());
+        set.add(&one, 1).unwrap();
+        set.add(&two, u64::MAX).unwrap();
+        let ready = || set.wait(Some(Deadline::after(Duration::ZERO))).unwrap();
+        assert_eq!(ready(), []);
+        two.raise();
+        assert_eq!(ready(), [u64::MAX]);
+        assert_eq!(ready(), [u64::MAX], "it still is");
+        one.raise();
+        two.lower();
+        assert_eq!(ready(), [1]);
+        let _copy = one.as_fd().try_clone_to_owned().unwrap();
+        set.remove(&one);
+        drop(one);
+        assert_eq!(ready(), []);
     }
 
     #[test]

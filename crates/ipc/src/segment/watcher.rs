@@ -7,16 +7,16 @@
 //! started by us have none until they start children themselves; they are watched from here. Any
 //! process has one once it could not let go of something because somebody was stopped in the catalog.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use multiproc_sys::clock::Deadline;
 use multiproc_sys::pidfd::PidFd;
-use multiproc_sys::poll::{self, Bell, Notice, PollFd, PollFlags};
+use multiproc_sys::poll::{Bell, Notice, PollSet};
 use multiproc_sys::{host, signals};
 
 use super::lifetime::CATALOG_PATIENCE;
@@ -64,7 +64,7 @@ fn inbox() -> Result<&'static Arc<Inbox>, Error> {
     }
     let started = || -> io::Result<Arc<Inbox>> {
         let inbox = Arc::new(Inbox { requests: Mutex::new(Vec::new()), notice: Notice::new()? });
-        let watcher = Watcher::new(inbox.clone());
+        let watcher = Watcher::new(inbox.clone())?;
         let thread = std::thread::Builder::new().name(THREAD.into());
         signals::blocked(|| thread.spawn(move || watcher.run()))?;
         Ok(inbox)
@@ -120,113 +120,188 @@ pub(crate) fn when_ready(
     request(Request::WhenReady(descriptor, Box::new(job)))
 }
 
-/// Names a participant among all segments of this process.
-type Whom = (u64, u32, u32);
+/// What the watcher's descriptors are called: participants by the number of their segment and their
+/// slot; those who are awaited count up from [`AWAITED`].
+type Name = u64;
+
+const INBOX: Name = Name::MAX;
+const BELL: Name = INBOX - 1;
+const AWAITED: Name = 1 << 63;
+const SLOT_BITS: u32 = 16;
+
+/// A segment that is watched over, and who takes part in it.
+struct Watch {
+    number: u64,
+    watched: Watched,
+    /// By slot.
+    members: Vec<Option<Member>>,
+}
+
+/// A participant that is watched over.
+struct Member {
+    generation: u32,
+    pidfd: PidFd,
+    /// The kernel has said that it ended.
+    ended: bool,
+}
 
 struct Watcher {
     inbox: Arc<Inbox>,
-    segments: Vec<Watched>,
+    descriptors: PollSet,
+    segments: Vec<Watch>,
+    /// How many segments, and awaited descriptors, there ever were.
+    counted: u64,
     /// Those in which this process is still attached to what it has no handle of.
     late: Vec<WeakSegment>,
-    awaited: Vec<(OwnedFd, Job)>,
-    participants: HashMap<Whom, PidFd>,
+    awaited: HashMap<Name, (OwnedFd, Job)>,
 }
 
 impl Watcher {
-    fn new(inbox: Arc<Inbox>) -> Watcher {
-        let (segments, late, awaited) = Default::default();
-        Watcher { inbox, segments, late, awaited, participants: HashMap::new() }
+    fn new(inbox: Arc<Inbox>) -> io::Result<Watcher> {
+        let descriptors = PollSet::new()?;
+        descriptors.add(&inbox.notice, INBOX)?;
+        let (segments, counted, late, awaited) = Default::default();
+        Ok(Watcher { inbox, descriptors, segments, counted, late, awaited })
     }
 
     fn run(mut self) {
         let mut retry = None;
         loop {
-            let (ready, ended) = self.sleep(retry);
+            // It can only fail for lack of memory; then everything is looked at, a little later.
+            let ready = self.descriptors.wait(retry).unwrap_or_else(|_| {
+                std::thread::sleep(RETRY);
+                Vec::new()
+            });
             self.inbox.notice.lower();
             let requests = std::mem::take(
                 &mut *self.inbox.requests.lock().unwrap_or_else(PoisonError::into_inner),
             );
-            for request in requests {
-                match request {
-                    Request::Watch(watched) => self.segments.push(watched),
-                    Request::DetachLate(segment) => self.late.push(segment),
-                    Request::WhenReady(descriptor, job) => self.awaited.push((descriptor, job)),
-                    Request::Run(job) => guarded(job),
-                }
-            }
-            for place in ready.into_iter().rev() {
-                let (_, job) = self.awaited.swap_remove(place);
-                guarded(job);
-            }
+            let undone: Vec<Request> =
+                requests.into_iter().filter_map(|request| self.take(request).err()).collect();
+            ready.into_iter().for_each(|name| self.told(name));
             // A panic would end the thread, and with it every child.
-            let clean = catch_unwind(AssertUnwindSafe(|| self.look(&ended))).unwrap_or(false);
-            let looks = self.segments.iter().any(|watched| watched.looks);
+            let clean = catch_unwind(AssertUnwindSafe(|| self.look())).unwrap_or(false);
+            let looks = self.segments.iter().any(|watch| watch.watched.looks);
             let late = |segment: Segment| !segment.has_let_go();
             self.late.retain(|segment| segment.upgrade().is_some_and(late));
-            let again = looks || !clean || !self.late.is_empty();
+            let again = looks || !clean || !self.late.is_empty() || !undone.is_empty();
             retry = again.then(|| Deadline::after(RETRY));
+            let mut requests = self.inbox.requests.lock().unwrap_or_else(PoisonError::into_inner);
+            requests.splice(0..0, undone);
         }
     }
 
-    /// Sleeps until something happens; says which of the awaited descriptors are ready, in order, and
-    /// which of the participants have ended.
-    fn sleep(&self, retry: Option<Deadline>) -> (Vec<usize>, HashSet<Whom>) {
-        let mut descriptors = vec![PollFd::new(&self.inbox.notice, PollFlags::IN)];
-        descriptors.extend(self.awaited.iter().map(|(fd, _)| PollFd::new(fd, PollFlags::IN)));
-        descriptors.extend(
-            self.participants
-                .values()
-                .map(|pidfd| PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN)),
-        );
-        let bells = self.segments.iter().filter_map(|watched| watched.bell.as_ref());
-        descriptors.extend(bells.map(|bell| PollFd::new(bell, PollFlags::IN)));
-        // It can only fail for lack of memory; then everything is looked at, a little later.
-        if poll::wait(&mut descriptors, retry).is_err() {
-            std::thread::sleep(RETRY);
+    /// Does what somebody asks for, or gives it back for lack of memory.
+    fn take(&mut self, request: Request) -> Result<(), Request> {
+        self.counted += 1;
+        match request {
+            Request::Watch(watched) => {
+                let bell = watched.bell.as_ref();
+                if bell.is_some_and(|bell| self.descriptors.add(bell, BELL).is_err()) {
+                    return Err(Request::Watch(watched));
+                }
+                self.segments.push(Watch { number: self.counted, watched, members: Vec::new() });
+            }
+            Request::DetachLate(segment) => self.late.push(segment),
+            Request::WhenReady(descriptor, job) => {
+                let name = AWAITED | self.counted;
+                if self.descriptors.add(&descriptor, name).is_err() {
+                    return Err(Request::WhenReady(descriptor, job));
+                }
+                self.awaited.insert(name, (descriptor, job));
+            }
+            Request::Run(job) => guarded(job),
         }
-        let (awaited, others) = descriptors[1..].split_at(self.awaited.len());
-        let is_ready = |poll: &PollFd<'_>| !poll.revents().is_empty();
-        let ready = awaited.iter().enumerate().filter(|(_, poll)| is_ready(poll));
-        let ended = self.participants.keys().zip(others).filter(|(_, poll)| is_ready(poll));
-        (ready.map(|(place, _)| place).collect(), ended.map(|(whom, _)| *whom).collect())
+        Ok(())
     }
 
-    /// Learns who takes part in each segment now, and recovers from those who are dead; `ended` are
-    /// those of whom the kernel has just said so. Whether nobody dead is left.
-    fn look(&mut self, ended: &HashSet<Whom>) -> bool {
-        let mut present = HashMap::new();
+    /// Notes that a descriptor is ready, or does what was to be done then.
+    fn told(&mut self, name: Name) {
+        if matches!(name, INBOX | BELL) {
+            return;
+        }
+        if let Some((descriptor, job)) = self.awaited.remove(&name) {
+            self.descriptors.remove(&descriptor);
+            drop(descriptor);
+            guarded(job);
+            return;
+        }
+        let (number, slot) = (name >> SLOT_BITS, (name & ((1 << SLOT_BITS) - 1)) as usize);
+        let watch = self.segments.iter_mut().find(|watch| watch.number == number);
+        let member = watch.and_then(|watch| watch.members.get_mut(slot)?.as_mut());
+        member.into_iter().for_each(|member| member.ended = true);
+    }
+
+    /// Learns who takes part in each segment now, and recovers from those who are dead. Whether nobody
+    /// dead is left.
+    fn look(&mut self) -> bool {
+        self.segments.retain_mut(|watch| {
+            let stays = watch.watched.segment.upgrade().is_some();
+            if !stays {
+                watch.watched.bell.iter().for_each(|bell| self.descriptors.remove(bell));
+                watch.members.iter_mut().for_each(|member| forget(&self.descriptors, member));
+            }
+            stays
+        });
         let mut clean = true;
-        self.segments.retain(|watched| watched.segment.upgrade().is_some());
-        for watched in &self.segments {
-            watched.bell.iter().for_each(Bell::hush);
-            let Some(segment) = watched.segment.upgrade() else { continue };
-            let identity = segment.identity();
-            let mut suspects = Vec::new();
-            for slot in segment.slots().filter(|slot| *slot != segment.slot()) {
-                let state = segment.participant(slot).state();
-                let whom = (identity, slot.index(), state.generation);
-                match (state.phase, self.participants.remove(&whom)) {
-                    (Phase::Free, _) => {}
-                    // All who watch are woken at once, and one of them is faster.
-                    (Phase::Dead, Some(_)) if ended.contains(&whom) => clean = false,
-                    (_, Some(_)) if ended.contains(&whom) => suspects.push(slot),
-                    (_, Some(pidfd)) => _ = present.insert(whom, pidfd),
-                    (_, None) if segment.is_dead(slot) => suspects.push(slot),
-                    // Of a reservation, the parent is watched.
-                    (Phase::Reserved, None) => {}
-                    (_, None) if state.pid == host::pid() => {}
-                    (_, None) => match PidFd::open(state.pid) {
-                        Ok(pidfd) => _ = present.insert(whom, pidfd),
-                        // Gone since, or no descriptor to be had: look again soon.
-                        Err(_) => clean = false,
-                    },
+        for watch in &mut self.segments {
+            clean &= watch.look(&self.descriptors);
+        }
+        clean
+    }
+}
+
+impl Watch {
+    fn look(&mut self, descriptors: &PollSet) -> bool {
+        self.watched.bell.iter().for_each(Bell::hush);
+        let Some(segment) = self.watched.segment.upgrade() else { return true };
+        let mut clean = true;
+        let mut suspects = Vec::new();
+        for slot in segment.slots().filter(|slot| *slot != segment.slot()) {
+            let place = slot.index() as usize;
+            if place >= self.members.len() {
+                self.members.resize_with(place + 1, || None);
+            }
+            let state = segment.participant(slot).state();
+            let member = &mut self.members[place];
+            if member.as_ref().is_some_and(|member| member.generation != state.generation) {
+                forget(descriptors, member);
+            }
+            match (state.phase, &member) {
+                (Phase::Free, _) => forget(descriptors, member),
+                (_, Some(member)) if !member.ended => {}
+                (phase, Some(_)) => {
+                    forget(descriptors, member);
+                    match phase {
+                        // All who watch are woken at once, and one of them was faster.
+                        Phase::Dead => clean = false,
+                        _ => suspects.push(slot),
+                    }
+                }
+                (_, None) if segment.is_dead(slot) => suspects.push(slot),
+                // Of a reservation, the parent is watched.
+                (Phase::Reserved, None) => {}
+                (_, None) if state.pid == host::pid() => {}
+                (_, None) => {
+                    let name = self.number << SLOT_BITS | u64::from(slot.index());
+                    let added = PidFd::open(state.pid)
+                        .and_then(|pidfd| descriptors.add(&pidfd, name).map(|()| pidfd));
+                    // Gone since, or no descriptor to be had: look again soon.
+                    clean &= added.is_ok();
+                    let generation = state.generation;
+                    *member = added.ok().map(|pidfd| Member { generation, pidfd, ended: false });
                 }
             }
-            segment.recover_from(&suspects, CATALOG_PATIENCE);
-            clean &= !suspects.into_iter().any(|slot| segment.is_dead(slot));
         }
-        self.participants = present;
-        clean
+        segment.recover_from(&suspects, CATALOG_PATIENCE);
+        clean && !suspects.into_iter().any(|slot| segment.is_dead(slot))
+    }
+}
+
+/// Watches over somebody no longer.
+fn forget(descriptors: &PollSet, member: &mut Option<Member>) {
+    if let Some(member) = member.take() {
+        descriptors.remove(&member.pidfd);
     }
 }
 
