@@ -116,6 +116,11 @@ fn gate_survives_every_instruction() {
 }
 
 #[test]
+fn select_survives_every_instruction() {
+    group("select");
+}
+
+#[test]
 fn barrier_survives_every_instruction() {
     group("barrier");
 }

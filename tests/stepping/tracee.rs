@@ -136,14 +136,15 @@ impl Tracee {
         state.is_ok_and(|state| state.contains(") S "))
     }
 
-    /// Whether the next instruction would put the tracee to sleep on a futex.
+    /// Whether the next instruction would put the tracee to sleep on a futex, or on several.
     pub(crate) fn is_about_to_sleep(&self) -> bool {
         const SYSCALL: i64 = 0x050f;
         const FUTEX: u64 = 202;
         const WAIT_BITSET: u64 = 9;
+        const FUTEX_WAITV: u64 = 449;
         let registers = ptrace::getregs(self.pid).expect("a stopped tracee");
-        registers.rax == FUTEX
-            && registers.rsi & 0x7f == WAIT_BITSET
+        let waits = registers.rax == FUTEX && registers.rsi & 0x7f == WAIT_BITSET;
+        (waits || registers.rax == FUTEX_WAITV)
             && ptrace::read(self.pid, registers.rip as ptrace::AddressType)
                 .is_ok_and(|code| code & 0xffff == SYSCALL)
     }

@@ -24,6 +24,7 @@ mod once;
 mod queue;
 mod reentrant;
 mod rwlock;
+mod select;
 mod semaphore;
 mod slices;
 mod slots;
@@ -158,6 +159,7 @@ pub(crate) fn all() -> Vec<Script> {
         channel::SCRIPTS,
         semaphore::SCRIPTS,
         event::SCRIPTS,
+        select::SCRIPTS,
         barrier::SCRIPTS,
         once::SCRIPTS,
         lease::SCRIPTS,
