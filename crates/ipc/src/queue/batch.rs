@@ -44,7 +44,7 @@ impl Drop for Pending<'_> {
 impl<T, M: ByValue + Mode<T>> Queue<T, M> {
     /// Sends all values, in their order; others may send in between. Blocks while the queue is full.
     ///
-    /// In a queue of [`Inline`](crate::Inline) messages, this is faster than sending one by one.
+    /// In a queue of [`Inline`](crate::Inline) messages, who waits for them is woken once for several.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
