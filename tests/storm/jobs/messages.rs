@@ -1,14 +1,13 @@
 //! Queue: senders that number their messages, receivers that tick them off; see `ledger`.
 
-use multiproc::{
-    Counter, Error, Mutex, Process, Queue, RecvError, Segment, SpawnError, Spawner, Value,
-};
+use multiproc::{Counter, Error, Mutex, Queue, RecvError, Segment, Value};
 use serde::{Deserialize, Serialize};
 use support::Random;
 
-use super::{Entry, Findings, Job, Role};
+use super::passing::{self, SENDER};
+use super::{Entry, Job, Role};
 use crate::desk::{Desk, PATIENCE, Stage, breathe};
-use crate::ledger::{Books, Ledger};
+use crate::ledger::Ledger;
 
 pub(super) const ENTRY: Entry = Entry {
     name: "messages",
@@ -21,7 +20,6 @@ pub(super) const ENTRY: Entry = Entry {
 
 const SENDERS: usize = 3;
 const RECEIVERS: usize = 3;
-const SENDER: usize = 0;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Message {
@@ -120,48 +118,19 @@ fn receive(desk: Desk, queue: Queue<Message>, ledger: Ledger) {
     }
 }
 
-struct Messages {
-    queue: Queue<Message>,
-    books: Books,
-}
-
 fn make(segment: &Segment) -> Result<Box<dyn Job>, Error> {
     let queue = Queue::builder(32).message_bytes(128).build_in(segment)?;
-    let books = Books::of(ENTRY.name, Ledger::new(segment, SENDERS, RECEIVERS)?);
-    Ok(Box::new(Messages { queue, books }))
-}
-
-impl Job for Messages {
-    fn start(&self, spawner: &Spawner, desk: Desk) -> Result<Process<()>, SpawnError> {
-        let arguments = (desk.clone(), self.queue.clone(), self.books.ledger.clone());
-        match desk.role {
-            SENDER => spawner.spawn(send, arguments),
-            _ => spawner.spawn(receive, arguments),
-        }
-    }
-
-    fn revive(&mut self, desk: &Desk) {
-        if desk.role == SENDER {
-            self.books.revive_sender(desk);
-        }
-    }
-
-    fn bury(&mut self, desk: &Desk) {
-        match desk.role {
-            SENDER => self.books.bury_sender(desk),
-            _ => self.books.bury_receiver(desk),
-        }
-    }
-
-    fn wind_up(&mut self, stage: Stage) {
-        if stage == Stage::Last {
-            self.queue.close();
-        }
-    }
-
-    fn verdict(&mut self, desks: &[Desk], findings: &mut Findings) {
-        let left = self.queue.len();
-        findings.expect(left == 0, || format!("messages: {left} are left in the queue"));
-        self.books.verdict(desks, SENDER, findings);
-    }
+    passing::job(
+        ENTRY.name,
+        segment,
+        queue,
+        [SENDERS, RECEIVERS],
+        |spawner, desk, queue, ledger| {
+            let arguments = (desk.clone(), queue, ledger);
+            match desk.role {
+                SENDER => spawner.spawn(send, arguments),
+                _ => spawner.spawn(receive, arguments),
+            }
+        },
+    )
 }

@@ -16,6 +16,7 @@ mod mutex;
 mod numbers;
 mod objects;
 mod once;
+mod passing;
 mod reentrant;
 mod rwlock;
 mod select;

@@ -1,15 +1,13 @@
 //! Inline queue, and queue of small encoded messages: one by one and in batches; see `ledger`.
 
-use multiproc::{
-    BatchError, ByValue, Encoded, Error, Inline, Mode, Process, Queue, RecvError, Segment,
-    SendError, SpawnError, Spawner,
-};
+use multiproc::{BatchError, ByValue, Error, Mode, Queue, RecvError, Segment, SendError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Entry, Findings, Job, Role};
+use super::passing::{self, SENDER};
+use super::{Entry, Job, Role};
 use crate::desk::{Desk, PATIENCE, Stage, breathe};
-use crate::ledger::{Books, Ledger};
+use crate::ledger::Ledger;
 
 pub(super) const INLINE: Entry = Entry { name: "inline", roles: ROLES, make: make_inline };
 pub(super) const ENCODED: Entry = Entry { name: "batches", roles: ROLES, make: make_encoded };
@@ -21,7 +19,6 @@ const ROLES: &[Role] = &[
 
 const SENDERS: usize = 2;
 const RECEIVERS: usize = 2;
-const SENDER: usize = 0;
 
 /// Messages of a batch, at most: more than wait in the queue.
 const BATCH: usize = 8;
@@ -103,57 +100,27 @@ fn receive<M: ByValue + Mode<Message>>(desk: Desk, queue: Queue<Message, M>, led
     }
 }
 
-struct Numbers<M> {
-    queue: Queue<Message, M>,
-    books: Books,
-}
-
 fn make_inline(segment: &Segment) -> Result<Box<dyn Job>, Error> {
-    let queue = Queue::inline_builder(CAPACITY).build_in(segment)?;
-    let books = Books::of(INLINE.name, Ledger::new(segment, SENDERS, RECEIVERS)?);
-    Ok(Box::new(Numbers::<Inline> { queue, books }))
+    make(INLINE.name, segment, Queue::inline_builder(CAPACITY).build_in(segment)?)
 }
 
 fn make_encoded(segment: &Segment) -> Result<Box<dyn Job>, Error> {
-    let queue = Queue::builder(CAPACITY).build_in(segment)?;
-    let books = Books::of(ENCODED.name, Ledger::new(segment, SENDERS, RECEIVERS)?);
-    Ok(Box::new(Numbers::<Encoded> { queue, books }))
+    make(ENCODED.name, segment, Queue::builder(CAPACITY).build_in(segment)?)
 }
 
-impl<M: ByValue + Mode<Message> + 'static> Job for Numbers<M>
+fn make<M: ByValue + Mode<Message> + 'static>(
+    name: &'static str,
+    segment: &Segment,
+    queue: Queue<Message, M>,
+) -> Result<Box<dyn Job>, Error>
 where
     Queue<Message, M>: Serialize + DeserializeOwned,
 {
-    fn start(&self, spawner: &Spawner, desk: Desk) -> Result<Process<()>, SpawnError> {
-        let arguments = (desk.clone(), self.queue.clone(), self.books.ledger.clone());
+    passing::job(name, segment, queue, [SENDERS, RECEIVERS], |spawner, desk, queue, ledger| {
+        let arguments = (desk.clone(), queue, ledger);
         match desk.role {
             SENDER => spawner.spawn(send::<M>, arguments),
             _ => spawner.spawn(receive::<M>, arguments),
         }
-    }
-
-    fn revive(&mut self, desk: &Desk) {
-        if desk.role == SENDER {
-            self.books.revive_sender(desk);
-        }
-    }
-
-    fn bury(&mut self, desk: &Desk) {
-        match desk.role {
-            SENDER => self.books.bury_sender(desk),
-            _ => self.books.bury_receiver(desk),
-        }
-    }
-
-    fn wind_up(&mut self, stage: Stage) {
-        if stage == Stage::Last {
-            self.queue.close();
-        }
-    }
-
-    fn verdict(&mut self, desks: &[Desk], findings: &mut Findings) {
-        let left = self.queue.len();
-        findings.expect(left == 0, || format!("{left} numbers are left in the queue"));
-        self.books.verdict(desks, SENDER, findings);
-    }
+    })
 }

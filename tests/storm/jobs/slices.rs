@@ -1,11 +1,12 @@
 //! Slices queue: messages that are written and read where they stand; see `ledger`.
 
-use multiproc::{Error, Process, Queue, RecvError, Segment, Slices, SpawnError, Spawner};
+use multiproc::{Error, Queue, RecvError, Segment, Slices};
 use support::Random;
 
-use super::{Entry, Findings, Job, Role};
+use super::passing::{self, SENDER};
+use super::{Entry, Job, Role};
 use crate::desk::{Desk, PATIENCE, Stage, breathe, hesitate};
-use crate::ledger::{Books, Ledger};
+use crate::ledger::Ledger;
 
 pub(super) const ENTRY: Entry = Entry {
     name: "slices",
@@ -18,7 +19,6 @@ pub(super) const ENTRY: Entry = Entry {
 
 const SENDERS: usize = 2;
 const RECEIVERS: usize = 2;
-const SENDER: usize = 0;
 
 /// Words of a message, at most: every other one is longer than a block.
 const LONGEST: u64 = 64;
@@ -79,48 +79,19 @@ fn receive(desk: Desk, samples: Samples, ledger: Ledger) {
     }
 }
 
-struct Recording {
-    samples: Samples,
-    books: Books,
-}
-
 fn make(segment: &Segment) -> Result<Box<dyn Job>, Error> {
-    let samples = Queue::slices_builder(8).message_bytes(BLOCK).build_in(segment)?;
-    let books = Books::of(ENTRY.name, Ledger::new(segment, SENDERS, RECEIVERS)?);
-    Ok(Box::new(Recording { samples, books }))
-}
-
-impl Job for Recording {
-    fn start(&self, spawner: &Spawner, desk: Desk) -> Result<Process<()>, SpawnError> {
-        let arguments = (desk.clone(), self.samples.clone(), self.books.ledger.clone());
-        match desk.role {
-            SENDER => spawner.spawn(send, arguments),
-            _ => spawner.spawn(receive, arguments),
-        }
-    }
-
-    fn revive(&mut self, desk: &Desk) {
-        if desk.role == SENDER {
-            self.books.revive_sender(desk);
-        }
-    }
-
-    fn bury(&mut self, desk: &Desk) {
-        match desk.role {
-            SENDER => self.books.bury_sender(desk),
-            _ => self.books.bury_receiver(desk),
-        }
-    }
-
-    fn wind_up(&mut self, stage: Stage) {
-        if stage == Stage::Last {
-            self.samples.close();
-        }
-    }
-
-    fn verdict(&mut self, desks: &[Desk], findings: &mut Findings) {
-        let left = self.samples.len();
-        findings.expect(left == 0, || format!("slices: {left} are left in the queue"));
-        self.books.verdict(desks, SENDER, findings);
-    }
+    let queue = Queue::slices_builder(8).message_bytes(BLOCK).build_in(segment)?;
+    passing::job(
+        ENTRY.name,
+        segment,
+        queue,
+        [SENDERS, RECEIVERS],
+        |spawner, desk, queue, ledger| {
+            let arguments = (desk.clone(), queue, ledger);
+            match desk.role {
+                SENDER => spawner.spawn(send, arguments),
+                _ => spawner.spawn(receive, arguments),
+            }
+        },
+    )
 }
