@@ -4,6 +4,7 @@
 //! hand it a message while it looks. So who waits looks a few times first, at distances that double, and
 //! then a few times more whenever it is its turn again after others: where there are more threads than
 //! processors, the one it waits for may be among them.
+//!
 //! Each thread learns from what comes of that:
 //!
 //! - *How soon to look.* Who looks takes the cache line from who is writing there. A receiver that
@@ -33,8 +34,6 @@ const LATEST: u32 = 5;
 const LAST: u32 = 6;
 /// How often a thread then yields the processor before it thinks of sleeping.
 const YIELDS: u32 = 16;
-/// A yield that was over sooner was to nobody.
-const OTHERS_TURN: Duration = Duration::from_micros(1);
 /// How long a thread that was woken soon looks on after that.
 const SHORTEST: Duration = Duration::from_micros(8);
 const LONGEST: Duration = Duration::from_micros(64);
@@ -79,13 +78,9 @@ fn look_on<R>(soonest: u32, mut attempt: impl FnMut() -> Option<R>) -> Option<R>
     }
     FIRST.set(SOONEST);
     for _ in 0..YIELDS {
-        let begun = Instant::now();
         std::thread::yield_now();
         if let Some(done) = attempt() {
             return Some(done);
-        }
-        if begun.elapsed() < OTHERS_TURN {
-            break;
         }
     }
     let budget = BUDGET.get();
