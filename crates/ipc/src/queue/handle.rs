@@ -219,10 +219,10 @@ impl<T, M: Transport<T>> Queue<T, M> {
     /// As [`publish_kept`](Queue::publish_kept), once the queue was seen full.
     #[cold]
     fn publish_into_full(&self, packet: &M::Packet, wait: Wait) -> Result<(), Unsent> {
-        let refusal = || match () {
-            () if self.is_closed() => Some(Unsent::Closed),
-            () if self.is_disconnected(Side::Sender) => Some(Unsent::Disconnected),
-            () => None,
+        let refusal = || {
+            let closed = self.is_closed().then_some(Unsent::Closed);
+            let gone = || self.is_disconnected(Side::Sender).then_some(Unsent::Disconnected);
+            closed.or_else(gone)
         };
         let attempt = || match M::publish(&self.object, packet) {
             Published::Done => Some(Ok(())),

@@ -16,7 +16,6 @@ const LARGE: u64 = 1 << 20;
 /// The size of a segment's file.
 ///
 /// # Errors
-///
 /// A file too short for a header is one that its creator has opened and not yet sized.
 pub(crate) fn file_size(file: impl AsFd) -> Result<u64, Error> {
     let doing = "reading the segment's size";
@@ -104,8 +103,8 @@ impl<'a> Extent<'a> {
 
     #[inline]
     fn check<T>(self, offset: u64, count: u32) {
-        let address = self.start.addr().get() as u64 + offset;
-        let aligned = address.is_multiple_of(align_of::<T>() as u64);
+        let both = self.start.addr().get() as u64 | offset;
+        let aligned = both.is_multiple_of(align_of::<T>() as u64);
         if !aligned || !self.has(offset, u64::from(count) * size_of::<T>() as u64) {
             not_inside(offset);
         }

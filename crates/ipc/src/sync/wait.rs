@@ -333,6 +333,7 @@ impl Naps {
             self.next = (self.next * 2).min(PATIENCE.1);
             Some(end)
         } else {
+            self.next = COMING;
             self.deadline
         };
         let waited = sleep(end);
