@@ -3,6 +3,10 @@
 use super::{Participant, Stage};
 use crate::Counter;
 
+fn stage(participants: u32) -> Stage<Counter> {
+    Stage::new(participants, |segment| Counter::new_in(segment).unwrap())
+}
+
 /// Makes something and lets go of it.
 fn make_and_drop(me: &Participant<Counter>) {
     drop(Counter::new_in(&me.segment).unwrap());
@@ -10,8 +14,7 @@ fn make_and_drop(me: &Participant<Counter>) {
 
 #[test]
 fn catalog_wanted_by_two_of_whom_one_dies_is_had_by_the_other() {
-    let stage = Stage::new(3, |segment| Counter::new_in(segment).unwrap());
-    stage.explore(1, |play| {
+    stage(3).explore(1, |play| {
         let victim = play.doom_watched(0, 1, make_and_drop);
         let other = play.start_impatient(2, make_and_drop);
         victim.join();
@@ -21,8 +24,7 @@ fn catalog_wanted_by_two_of_whom_one_dies_is_had_by_the_other() {
 
 #[test]
 fn catalog_whose_sweeper_dies_is_swept_by_the_next() {
-    let stage = Stage::new(4, |segment| Counter::new_in(segment).unwrap());
-    stage.explore(2, |play| {
+    stage(4).explore(2, |play| {
         let victim = play.doom(0, 1, make_and_drop);
         let other = play.start_impatient(3, make_and_drop);
         if victim.join().is_none() {

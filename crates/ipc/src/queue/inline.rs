@@ -493,7 +493,7 @@ impl<'a> InlineRing<'a> {
     /// Whether a message is there, or on its way: who begins to wait now might not be woken for it, since
     /// its sender may have looked for sleepers already.
     pub(crate) fn is_coming(self) -> bool {
-        self.front().1 != State::Free
+        !self.is_idle()
     }
 
     /// Whether no message waits, and none is on its way.

@@ -1,7 +1,6 @@
 //! How objects are made, reached, and collected when nobody reaches them any more.
 
 use std::fmt;
-use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use multiproc_sys::clock::Deadline;
 
 use super::catalog::{self, Entry, Kind, ObjectId, Phase, Spec};
 use super::layout::{Geometry, Raw};
-use super::memory::Extent;
+use super::memory::{Address, Extent};
 use super::participants::{Mark, Slot};
 use super::{Segment, watcher};
 use crate::atomic::AtomicU32;
@@ -46,7 +45,7 @@ impl Drop for Catalog<'_> {
 pub struct Object {
     segment: Segment,
     /// Where its bytes begin.
-    start: NonNull<u8>,
+    start: Address,
     pub(crate) id: ObjectId,
     pub(crate) entry: Entry,
     /// For what only one thread of this process may do at a time.
@@ -55,18 +54,13 @@ pub struct Object {
     pub(crate) cursor: AtomicU32,
 }
 
-// SAFETY: `start` is an address in the segment's memory, which may be sent, and so may all else.
-unsafe impl Send for Object {}
-// SAFETY: as above.
-unsafe impl Sync for Object {}
-
 impl Object {
     /// # Panics
     /// When the entry's extent is not inside the segment.
     fn new(segment: &Segment, id: ObjectId, entry: Entry) -> Object {
         Object {
             segment: segment.clone(),
-            start: segment.extent(&entry).start(),
+            start: Address(segment.extent(&entry).start()),
             id,
             entry,
             local: Mutex::new(()),
@@ -83,7 +77,7 @@ impl Object {
     #[inline]
     pub(crate) fn extent(&self) -> Extent<'_> {
         // SAFETY: `new` has found them inside the memory that the segment keeps mapped.
-        unsafe { Extent::new(self.start, self.entry.bytes) }
+        unsafe { Extent::new(self.start.0, self.entry.bytes) }
     }
 
     /// The atomic words at `offset` of the object, which must lie inside it.
@@ -96,7 +90,7 @@ impl Object {
     pub(crate) fn address(&self, offset: u64) -> *mut u8 {
         assert!(offset <= self.entry.bytes);
         // SAFETY: inside, or just behind it.
-        unsafe { self.start.add(offset as usize) }.as_ptr()
+        unsafe { self.start.0.add(offset as usize) }.as_ptr()
     }
 
     /// What the object is called in listings.

@@ -26,7 +26,7 @@ pub(crate) fn file_size(file: impl AsFd) -> Result<u64, Error> {
 /// The mapped bytes of a segment, shared by its family.
 pub(crate) struct Memory {
     /// Where they begin, and how many there are.
-    start: NonNull<u8>,
+    start: Address,
     bytes: u64,
     file: Backing,
 }
@@ -39,11 +39,15 @@ enum Backing {
     Named(Named),
 }
 
-// SAFETY: `start` is the beginning of the mapping, which is the same for every thread and stands as
-// long as `file`; both kinds of mapping may be sent and shared.
-unsafe impl Send for Memory {}
-// SAFETY: as above; what is done with the bytes is the affair of who dereferences `start`.
-unsafe impl Sync for Memory {}
+/// Where something stands in mapped memory.
+#[derive(Clone, Copy)]
+pub(crate) struct Address(pub(crate) NonNull<u8>);
+
+// SAFETY: an address, the same for every thread of the process; what is done with the bytes there is
+// the affair of who dereferences it.
+unsafe impl Send for Address {}
+// SAFETY: as above.
+unsafe impl Sync for Address {}
 
 /// A range of mapped memory, which stands for `'a`.
 #[derive(Clone, Copy)]
@@ -129,7 +133,7 @@ impl Memory {
     }
 
     pub(crate) fn named(named: Named) -> Memory {
-        Memory { start: named.start(), bytes: named.len(), file: Backing::Named(named) }
+        Memory { start: Address(named.start()), bytes: named.len(), file: Backing::Named(named) }
     }
 
     pub(crate) fn of_file(file: OwnedFd, bytes: u64) -> Result<Memory, Error> {
@@ -146,7 +150,7 @@ impl Memory {
             usize::try_from(bytes).map_err(|_| Error::Geometry("larger than the address space"))?;
         let mapping = Mapping::new(&file, len, access)
             .map_err(Error::system("mapping the segment (is RLIMIT_AS too small?)"))?;
-        let start = mapping.start();
+        let start = Address(mapping.start());
         Ok(Memory { start, bytes, file: Backing::Anonymous { file, _mapping: mapping } })
     }
 
@@ -154,11 +158,11 @@ impl Memory {
     #[inline]
     pub(crate) fn whole(&self) -> Extent<'_> {
         // SAFETY: mapped until `self` is dropped.
-        unsafe { Extent::new(self.start, self.bytes) }
+        unsafe { Extent::new(self.start.0, self.bytes) }
     }
 
     pub(crate) fn start(&self) -> NonNull<u8> {
-        self.start
+        self.start.0
     }
 
     pub(crate) fn len(&self) -> u64 {
