@@ -28,29 +28,14 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde::{Deserialize, Serialize};
-use support::{Random, SHORT, SOON, asleep, eventually, guard, kill, kill_when_ready, taking};
+use support::{
+    Random, SHORT, SOON, asleep, eventually, guard, kill, kill_when_ready, leaving_none_open,
+    open_now, taking,
+};
 
 multiproc::init_before_main!();
 
 const MIB: usize = 1 << 20;
-
-/// The descriptors that this process has open now.
-fn open_now() -> BTreeSet<String> {
-    let entries = fs::read_dir("/proc/self/fd").unwrap().flatten();
-    let names = entries.map(|entry| (entry.path(), entry.file_name()));
-    // Not the one by which the directory is read.
-    let is_open = |path: &std::path::Path| fs::read_link(path).is_ok();
-    names.filter(|(path, _)| is_open(path)).map(|(_, name)| format!("{name:?}")).collect()
-}
-
-/// Makes sure that what it does leaves no descriptor open.
-fn leaving_none_open(work: impl FnOnce()) {
-    // What a process has for good, it has from now on.
-    let _ = Queue::<u8>::bounded(1).unwrap();
-    let before = open_now();
-    work();
-    eventually("all it has opened is closed", || open_now() == before);
-}
 
 fn patterned(length: usize) -> Vec<u8> {
     (0..length).map(|place| (place as u32).wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect()

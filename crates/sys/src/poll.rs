@@ -82,6 +82,13 @@ impl PollSet {
     }
 }
 
+/// It is readable while something in it is ready.
+impl AsFd for PollSet {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 /// A flag that [`wait`] can wait for.
 #[derive(Debug)]
 pub struct Notice(OwnedFd);

@@ -75,7 +75,7 @@ impl<S, R: DeserializeOwned> Pipe<S, R> {
         self.recv_bytes_by(after(timeout))
     }
 
-    fn recv_bytes_by(&self, deadline: Option<Deadline>) -> Result<Vec<u8>, PipeError> {
+    pub(super) fn recv_bytes_by(&self, deadline: Option<Deadline>) -> Result<Vec<u8>, PipeError> {
         let (mut incoming, source) = self.receiving(deadline)?;
         Ok(incoming.message(source)?.bytes)
     }

@@ -34,11 +34,17 @@
 //! The kernel closes its end. What it had sent whole is received; what it was sending is
 //! [cut short](PipeError::CutShort), and closed with it are the descriptors that nobody received.
 
+mod address;
 mod bytes;
+mod client;
 mod descriptor;
+mod door;
 mod frame;
+mod handshake;
 mod incoming;
+mod listener;
 mod outgoing;
+mod peer;
 mod turn;
 
 use std::convert::Infallible;
@@ -55,9 +61,13 @@ use multiproc_sys::socket;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use self::address::{Address, AddressError};
+pub use self::client::Client;
 pub use self::descriptor::Descriptor;
 use self::incoming::{Incoming, Source};
+pub use self::listener::{Listener, ListenerBuilder};
 use self::outgoing::{Outgoing, Until};
+pub use self::peer::{ConnectError, Peer, Users};
 use self::turn::{Holder, Turn};
 use crate::codec;
 use crate::error::Error;
@@ -203,6 +213,21 @@ impl<S, R> Pipe<S, R> {
     /// message arrives, not as its length promises. Python's `recv_bytes(maxlength)`.
     pub fn set_limit(&self, bytes: u64) {
         self.limit.store(bytes, Relaxed);
+    }
+
+    /// The same end for messages of other types.
+    fn retyped<A, B>(self) -> Pipe<A, B> {
+        let Pipe { stream, incoming, outgoing, limit, data: PhantomData } = self;
+        Pipe { stream, incoming, outgoing, limit, data: PhantomData }
+    }
+
+    /// Who was at the other end when the connection was made, by the kernel's word: of a
+    /// [`pair`](Pipe::pair) that is who made it.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn peer(&self) -> Result<Peer, PipeError> {
+        Ok(Peer::of(&self.stream)?)
     }
 
     /// Waits for the turn of this thread to receive.
