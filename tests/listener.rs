@@ -308,8 +308,10 @@ fn listeners_that_come_and_go_and_are_killed_never_overlap() {
         eventually("somebody listens again", || inside.get() > before);
         random.pause(Duration::from_millis(2));
         let victim = random.below(4) as usize;
-        support::kill(&children[victim]);
-        children[victim] = start();
+        let victim = std::mem::replace(&mut children[victim], start());
+        // It may not even have begun.
+        victim.child().kill().unwrap();
+        assert!(victim.join_timeout(SOON).is_err());
     }
     stop.set();
     for child in children {
