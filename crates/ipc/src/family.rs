@@ -88,6 +88,8 @@ pub struct Berth {
     child: AtomicU32,
     /// The block of the result, once the child has ended.
     settled: Mutex<Option<Settled>>,
+    /// Its places in other segments, if it is to be forked.
+    others: Vec<(Segment, Place)>,
 }
 
 /// What a child had come to when it ended.
@@ -120,12 +122,42 @@ impl Berth {
             mailbox,
             child: AtomicU32::new(0),
             settled: Mutex::new(None),
+            others: Vec::new(),
         };
         if let Err(error) = segment.attach_for(place, &berth.mailbox) {
             berth.settle();
             return Err(error);
         }
         Ok(berth)
+    }
+
+    /// Prepares for a child that is forked from this process, and so has its handles: it gets a place in
+    /// every segment that this process takes part in, and is attached to all that this process is.
+    ///
+    /// # Errors
+    /// [`Error::TooManyParticipants`], [`Error::OutOfMemory`].
+    pub fn share_all(&mut self) -> Result<(), Error> {
+        for segment in Segment::all_joined() {
+            if segment.is(&self.segment) {
+                segment.share_all_with(self.place)?;
+            } else {
+                let place = segment.reserve()?;
+                self.others.push((segment.clone(), place));
+                segment.share_all_with(place)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// To be called in the child that was forked after [`share_all`](Berth::share_all): takes its places.
+    ///
+    /// # Errors
+    /// [`Error::ReservationGone`] if the parent has ended.
+    pub fn take(&self) -> Result<Seat, Error> {
+        self.segment.move_to(self.place)?;
+        self.others.iter().try_for_each(|(segment, place)| segment.move_to(*place))?;
+        self.segment.make_current();
+        Ok(Seat { segment: self.segment.clone(), mailbox: self.mailbox.clone() })
     }
 
     /// What the child needs to know.
@@ -192,7 +224,11 @@ impl Berth {
         let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
         *settled.get_or_insert_with(|| {
             // First the sweep: it finishes what the child had half done in the mailbox, too.
-            let _ = self.segment.release_place(self.place, self.child.load(Relaxed));
+            let child = self.child.load(Relaxed);
+            let _ = self.segment.release_place(self.place, child);
+            for (segment, place) in &self.others {
+                let _ = segment.release_place(*place, child);
+            }
             let ring = raw::ring(&self.mailbox);
             let Some(block) = ring.take(Role::Held) else {
                 return Settled::NoResult;
@@ -226,7 +262,8 @@ impl Berth {
     pub fn again(&self) -> Berth {
         let (segment, mailbox) = (self.segment.clone(), self.mailbox.clone());
         let child = AtomicU32::new(self.child.load(Relaxed));
-        Berth { segment, place: self.place, mailbox, child, settled: Mutex::new(None) }
+        let (place, settled, others) = (self.place, Mutex::new(None), Vec::new());
+        Berth { segment, place, mailbox, child, settled, others }
     }
 }
 
@@ -301,6 +338,15 @@ pub fn run_on_watcher<R: Send + 'static>(
     job: impl FnOnce() -> R + Send + 'static,
 ) -> Result<R, Error> {
     watcher::run(job)
+}
+
+/// Runs `work` while that thread does nothing: for a fork, after which the child has no such thread
+/// until it needs one.
+///
+/// # Errors
+/// When the thread is gone.
+pub fn with_watcher_paused<R>(work: impl FnOnce() -> R) -> Result<R, Error> {
+    watcher::paused(work)
 }
 
 /// Calls `job` on that thread once `descriptor` is readable or hung up: a pidfd, once its process

@@ -17,7 +17,7 @@
 //! | [`poll`] | `poll`, `eventfd`, `inotify`, `pipe`, `socketpair` |
 //! | [`process`] | `prctl`, `killpg`, and which file this process executes |
 //! | [`signals`] | `pthread_sigmask` |
-//! | [`start`] | `clone(CLONE_VM \| CLONE_VFORK \| CLONE_PIDFD)` and `execve`: the one way a child begins |
+//! | [`start`] | `clone(CLONE_VM \| CLONE_VFORK \| CLONE_PIDFD)` and `execve`, or `fork`: how a child begins |
 
 pub mod clock;
 pub mod descriptor;
