@@ -8,7 +8,6 @@ use rustix::event::{EventfdFlags, epoll};
 pub use rustix::event::{PollFd, PollFlags};
 use rustix::fs::inotify;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::time::Timespec;
 
 use crate::clock::Deadline;
@@ -143,29 +142,6 @@ impl AsFd for Bell {
     }
 }
 
-/// Two connected ends of a byte stream, both non-blocking and closed on exec.
-pub fn stream_pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(rustix::net::socketpair(
-        AddressFamily::UNIX,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-        None,
-    )?)
-}
-
-/// Writes a part of `bytes` to a stream: how many bytes, or `None` if it would block. A peer that
-/// has gone is the error `EPIPE`, never a signal.
-pub fn send_some(stream: impl AsFd, bytes: &[u8]) -> io::Result<Option<usize>> {
-    loop {
-        match rustix::net::send(&stream, bytes, rustix::net::SendFlags::NOSIGNAL) {
-            Ok(count) => return Ok(Some(count)),
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
 /// Reads a part of a stream: how many bytes, zero at its end, or `None` if it would block.
 pub fn receive_some(stream: impl AsFd, buffer: &mut [u8]) -> io::Result<Option<usize>> {
     loop {
@@ -234,13 +210,5 @@ mod tests {
         assert!(!readable(&near, Some(Deadline::after(Duration::ZERO))).unwrap());
         drop(far);
         assert!(readable(&near, Some(Deadline::after(Duration::ZERO))).unwrap());
-    }
-
-    #[test]
-    fn send_to_a_closed_peer_is_an_error_and_no_signal() {
-        let (one, two) = stream_pair().unwrap();
-        drop(two);
-        let error = send_some(&one, b"x").unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     }
 }

@@ -1,0 +1,1 @@
+//! Parents, children and servers that are killed.

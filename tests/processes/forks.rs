@@ -1,0 +1,1 @@
+//! What only a fork has, and what it must not have.
