@@ -25,6 +25,7 @@ use crate::segment::{Object, Place, Segment, watcher};
 
 const ARGUMENTS: u8 = 0;
 const RESULT: u8 = 1;
+const FAILURE: u8 = 2;
 
 /// Bytes of arguments or result that fit the mailbox itself.
 const MESSAGE_BYTES: u64 = 448;
@@ -101,6 +102,8 @@ pub enum Settled {
     NoResult,
     /// It left a result.
     Result(Letter),
+    /// It left word of its failure.
+    Failure(Letter),
 }
 
 /// A message of the mailbox that the parent holds.
@@ -235,6 +238,7 @@ impl Berth {
             };
             match ring.message(block).ok().and_then(|message| message.first().copied()) {
                 Some(RESULT) => Settled::Result(Letter(block)),
+                Some(FAILURE) => Settled::Failure(Letter(block)),
                 tag => {
                     // What the arguments kept alive goes now: somebody may wait for it to go.
                     ring.release(block, None);
@@ -244,7 +248,7 @@ impl Berth {
         })
     }
 
-    /// Reads the result that [`settle`](Berth::settle) found.
+    /// Reads the result, or the word of a failure, that [`settle`](Berth::settle) found.
     ///
     /// # Errors
     /// When it does not hold a value of this type.
@@ -270,7 +274,7 @@ impl Berth {
 impl Drop for Berth {
     fn drop(&mut self) {
         let settled = *self.settled.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Settled::Result(letter)) = settled {
+        if let Some(Settled::Result(letter) | Settled::Failure(letter)) = settled {
             raw::ring(&self.mailbox).release(letter.0, None);
         }
     }
@@ -328,6 +332,14 @@ impl Seat {
     pub fn put_result<R: Serialize>(&self, result: &R) -> Result<(), Error> {
         put(&self.mailbox, RESULT, codec::encode(Route::Message(&self.segment, None), result)?)
     }
+
+    /// Puts word of a failure into the mailbox, in place of a result.
+    ///
+    /// # Errors
+    /// Those of [`put_result`](Seat::put_result).
+    pub fn put_failure<E: Serialize>(&self, failure: &E) -> Result<(), Error> {
+        put(&self.mailbox, FAILURE, codec::encode(Route::Message(&self.segment, None), failure)?)
+    }
 }
 
 /// Runs `job` on the thread of this process that never ends, and returns what it returns.
@@ -340,6 +352,11 @@ pub fn run_on_watcher<R: Send + 'static>(
     watcher::run(job)
 }
 
+/// Whether this process has that thread.
+pub fn has_watcher() -> bool {
+    watcher::is_running()
+}
+
 /// Runs `work` while that thread does nothing: for a fork, after which the child has no such thread
 /// until it needs one.
 ///
@@ -347,6 +364,14 @@ pub fn run_on_watcher<R: Send + 'static>(
 /// When the thread is gone.
 pub fn with_watcher_paused<R>(work: impl FnOnce() -> R) -> Result<R, Error> {
     watcher::paused(work)
+}
+
+/// Hangs up, in a forked child, all pipes but those whose streams have the numbers `given`.
+///
+/// # Errors
+/// When there are no descriptors left.
+pub fn hang_up_all_but(given: &[RawFd]) -> Result<(), Error> {
+    crate::pipe::hang_up_all_but(given).map_err(Error::system("hanging up pipes"))
 }
 
 /// Calls `job` on that thread once `descriptor` is readable or hung up: a pidfd, once its process

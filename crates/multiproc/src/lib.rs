@@ -79,8 +79,9 @@ pub use multiproc_ipc::{
     select, select_timeout, try_select, view,
 };
 pub use multiproc_process::{
-    Child, Command, Ended, Exit, JoinError, Panic, Process, SpawnError, Spawner, Target, init,
-    init_before_main,
+    Child, Command, Ended, Exit, JoinError, Limit, OutOfMemory, Panic, Parent, Process, Scope,
+    SpawnError, Spawner, StartMethod, Stdio, Target, active_children, cpu_count, current_name,
+    init, init_before_main, parent_process,
 };
 #[doc(inline)]
 pub use multiproc_supervisor as supervisor;

@@ -200,6 +200,11 @@ pub struct StartError {
 }
 
 impl StartError {
+    /// That a step of starting `program` failed, as told by another process.
+    pub fn new(step: Step, errno: i32, program: &str) -> StartError {
+        StartError { step, errno, program: program.into() }
+    }
+
     /// The kernel's reason, without what was tried.
     pub fn error(&self) -> io::Error {
         io::Error::from_raw_os_error(self.errno)
@@ -228,6 +233,30 @@ pub enum Step {
     Descriptors,
     /// Executing its program.
     Exec,
+}
+
+impl Step {
+    const ALL: [Step; 9] = [
+        Step::Prepare,
+        Step::Clone,
+        Step::Session,
+        Step::ParentDeath,
+        Step::Stdio,
+        Step::Directory,
+        Step::Limits,
+        Step::Descriptors,
+        Step::Exec,
+    ];
+
+    /// The step's place among all of them, by which one process names it to another.
+    pub fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// The step at this place.
+    pub fn numbered(number: u8) -> Option<Step> {
+        Step::ALL.get(usize::from(number)).copied()
+    }
 }
 
 impl fmt::Display for Step {

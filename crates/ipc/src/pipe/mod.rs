@@ -39,6 +39,7 @@ mod descriptor;
 mod frame;
 mod incoming;
 mod outgoing;
+mod stream;
 mod turn;
 
 use std::convert::Infallible;
@@ -58,6 +59,8 @@ use serde::de::DeserializeOwned;
 pub use self::descriptor::Descriptor;
 use self::incoming::{Incoming, Source};
 use self::outgoing::{Outgoing, Until};
+use self::stream::Stream;
+pub(crate) use self::stream::hang_up_all_but;
 use self::turn::{Holder, Turn};
 use crate::codec;
 use crate::error::Error;
@@ -102,7 +105,7 @@ const ROOM: usize = 1 << 20;
 #[derive(Debug)]
 #[doc(alias = "Connection")]
 pub struct Pipe<S, R> {
-    stream: OwnedFd,
+    stream: Stream,
     incoming: Turn<Incoming>,
     outgoing: Turn<Outgoing>,
     limit: AtomicU64,
@@ -190,7 +193,7 @@ impl<S, R> Pipe<S, R> {
 
     fn continued(stream: OwnedFd, incoming: Incoming, limit: u64) -> Pipe<S, R> {
         Pipe {
-            stream,
+            stream: stream.into(),
             incoming: Turn::new(incoming),
             outgoing: Turn::new(Outgoing::Whole),
             limit: AtomicU64::new(limit),

@@ -79,15 +79,19 @@ fn inbox() -> Result<Arc<Inbox>, Error> {
     Ok(inbox)
 }
 
+/// Whether this process has the thread.
+pub(crate) fn is_running() -> bool {
+    let current = INBOX_OF.lock().unwrap_or_else(PoisonError::into_inner);
+    current.as_ref().is_some_and(|(pid, _)| *pid == host::pid())
+}
+
 /// Runs `work` while the watcher, if there is one, does nothing: for a fork, after which it is not
 /// there in the child.
 ///
 /// # Errors
 /// When the thread is gone.
 pub(crate) fn paused<R>(work: impl FnOnce() -> R) -> Result<R, Error> {
-    let started_by =
-        INBOX_OF.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|it| it.0);
-    if started_by != Some(host::pid()) {
+    if !is_running() {
         return Ok(work());
     }
     let (reached, is_reached) = std::sync::mpsc::sync_channel(1);

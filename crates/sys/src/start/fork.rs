@@ -38,6 +38,9 @@ pub enum Forked {
     Parent(Started),
     /// In the new one.
     Child,
+    /// In the process that called: the new one has ended, or is about to, because of the error. Its parent
+    /// has yet to reap it.
+    Stillborn(Started, StartError),
 }
 
 /// The signals that the runtime of a Rust program sets up for its own good.
@@ -51,7 +54,7 @@ const NOT_BEGUN: i32 = 127;
 /// those of the caller. It has no signal blocked.
 ///
 /// # Errors
-/// A failed step, after which there is no child.
+/// When there is no child.
 ///
 /// # Safety
 /// No other thread of the process may run, or what it has locked is never needed in the child.
@@ -92,16 +95,13 @@ pub unsafe fn fork(start: &Start<'_>, kin: Kin) -> Result<Forked, StartError> {
             child::set_signal_mask(0);
             Ok(Forked::Child)
         }
+        Forked::Stillborn(..) => unreachable!("nobody has asked it yet"),
         Forked::Parent(started) => {
             drop(blocked);
             drop(reporter);
             match report.and_then(failure) {
                 None => Ok(Forked::Parent(started)),
-                Some(failure) => {
-                    // A sibling is its parent's to reap, who is told by our error.
-                    let _ = started.pidfd.wait(None).and_then(|_| started.pidfd.reap());
-                    Err(failed(failure))
-                }
+                Some(failure) => Ok(Forked::Stillborn(started, failed(failure))),
             }
         }
     }
@@ -122,7 +122,7 @@ fn can_fail(start: &Start<'_>) -> bool {
 fn begin(start: &Start<'_>, parent: u32, reporter: Option<PipeWriter>) {
     if let Err((step, errno)) = child::set_up(start, parent) {
         if let Some(mut reporter) = reporter {
-            let _ = reporter.write_all(&[step as u8]);
+            let _ = reporter.write_all(&[step.number()]);
             let _ = reporter.write_all(&errno.raw_os_error().to_ne_bytes());
         }
         // SAFETY: ends this process, without the exit handlers, which are the parent's.
@@ -135,8 +135,7 @@ fn failure(mut report: PipeReader) -> Option<Failure> {
     let mut words = [0u8; 5];
     report.read_exact(&mut words).ok()?;
     let [step, errno @ ..] = words;
-    let steps = [Step::Session, Step::ParentDeath, Step::Stdio, Step::Directory, Step::Limits];
-    let step = steps.into_iter().find(|one| *one as u8 == step)?;
+    let step = Step::numbered(step)?;
     Some((step, Errno::from_raw_os_error(i32::from_ne_bytes(errno))))
 }
 
@@ -214,6 +213,10 @@ mod tests {
         // SAFETY: the child calls the kernel, and nothing that another thread may have locked.
         match unsafe { fork(start, Kin::Child) }? {
             Forked::Parent(child) => Ok(finish(&child.pidfd).exit),
+            Forked::Stillborn(child, error) => {
+                assert_eq!(finish(&child.pidfd).exit, Exit::Code(NOT_BEGUN));
+                Err(error)
+            }
             // SAFETY: ends the child at once.
             Forked::Child => unsafe { libc::_exit(work()) },
         }
