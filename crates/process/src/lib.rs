@@ -11,6 +11,7 @@
 //! | `process` | the typed handle of a function's child |
 //! | `relatives` | who this process is, who started it, and whom it has started |
 //! | `outcome`, `memory` | how a child ended; the evidence that memory ran out |
+//! | `logs` | what children log, with the feature `tracing` |
 //!
 //! Values cross as arguments and results, through the segment; functions cross as code, because a
 //! child executes the same file. Children are started by a thread that lives as long as the
@@ -20,6 +21,8 @@ mod bootstrap;
 mod child;
 mod command;
 mod function;
+#[cfg(feature = "tracing")]
+mod logs;
 mod memory;
 mod options;
 mod outcome;
@@ -33,6 +36,8 @@ pub use bootstrap::init;
 pub use child::Child;
 pub use command::Command;
 pub use function::Target;
+#[cfg(feature = "tracing")]
+pub use logs::{Forwarder, Logs, Record};
 pub use memory::{OutOfMemory, Scope};
 pub use multiproc_sys::pidfd::{Ended, Exit};
 pub use options::{Limit, Stdio};
