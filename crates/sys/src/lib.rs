@@ -18,7 +18,7 @@
 //! | [`process`] | `prctl`, `killpg`, and which file this process executes |
 //! | [`signals`] | `pthread_sigmask` |
 //! | [`socket`] | `socketpair`, `sendmsg`, `recvmsg`, `bind`, `accept`, `connect`, who is the peer |
-//! | [`start`] | `clone(CLONE_VM \| CLONE_VFORK \| CLONE_PIDFD)` and `execve`: the one way a child begins |
+//! | [`start`] | `clone(CLONE_VM \| CLONE_VFORK \| CLONE_PIDFD)` and `execve`, or `fork`: how a child begins |
 
 pub mod clock;
 pub mod descriptor;

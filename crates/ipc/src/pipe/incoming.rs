@@ -21,6 +21,7 @@ use multiproc_sys::clock::Deadline;
 use multiproc_sys::{poll, socket};
 
 use super::frame::{HEADER, Header};
+use super::stream::Stream;
 use super::{PipeError, is_hangup};
 use crate::error::Error;
 
@@ -342,6 +343,6 @@ fn body_length(header: Header) -> Result<usize, PipeError> {
 }
 
 /// The stream, for as long as a call lasts.
-pub(super) fn source(stream: &OwnedFd, deadline: Option<Deadline>, limit: u64) -> Source<'_> {
+pub(super) fn source(stream: &Stream, deadline: Option<Deadline>, limit: u64) -> Source<'_> {
     Source { stream: stream.as_fd(), deadline, limit }
 }

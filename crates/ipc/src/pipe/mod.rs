@@ -45,6 +45,7 @@ mod incoming;
 mod listener;
 mod outgoing;
 mod peer;
+mod stream;
 mod turn;
 
 use std::convert::Infallible;
@@ -68,6 +69,8 @@ use self::incoming::{Incoming, Source};
 pub use self::listener::{Listener, ListenerBuilder};
 use self::outgoing::{Outgoing, Until};
 pub use self::peer::{ConnectError, Peer, Users};
+use self::stream::Stream;
+pub(crate) use self::stream::hang_up_all_but;
 use self::turn::{Holder, Turn};
 use crate::codec;
 use crate::error::Error;
@@ -112,7 +115,7 @@ const ROOM: usize = 1 << 20;
 #[derive(Debug)]
 #[doc(alias = "Connection")]
 pub struct Pipe<S, R> {
-    stream: OwnedFd,
+    stream: Stream,
     incoming: Turn<Incoming>,
     outgoing: Turn<Outgoing>,
     limit: AtomicU64,
@@ -200,7 +203,7 @@ impl<S, R> Pipe<S, R> {
 
     fn continued(stream: OwnedFd, incoming: Incoming, limit: u64) -> Pipe<S, R> {
         Pipe {
-            stream,
+            stream: stream.into(),
             incoming: Turn::new(incoming),
             outgoing: Turn::new(Outgoing::Whole),
             limit: AtomicU64::new(limit),
