@@ -19,6 +19,9 @@ use crate::options::Ends;
 use crate::outcome::JoinError;
 use crate::relatives;
 
+/// When to look again whether a tracer has let go of a child that has ended.
+const TRACED: Duration = Duration::from_millis(1);
+
 const ECHILD: i32 = 10;
 const SIGINT: i32 = 2;
 const SIGKILL: i32 = 9;
@@ -94,10 +97,9 @@ impl Child {
         let pidfd = child.shared.pidfd.as_fd().try_clone_to_owned();
         let pidfd = pidfd.map_err(|source| Error::System { doing: "watching a child", source });
         let watching = pidfd.and_then(|pidfd| {
-            family::when_ready(pidfd, move || {
-                // What goes wrong here goes wrong again, and is told, where somebody waits.
-                let _ = watched.end();
-            })
+            // What goes wrong here goes wrong again, and is told, where somebody waits. Before a tracer
+            // has taken note of its end, it cannot be reaped.
+            family::when_ready(pidfd, move || !matches!(watched.end(), Ok(None)))
         });
         watching.map_err(|error| child.abandon(error))?;
         Ok(child)
@@ -120,6 +122,7 @@ impl Child {
             {
                 berth.vacate_if_left(watched.pid());
             }
+            true
         });
         watching.map_err(|error| self.abandon(error))
     }
@@ -257,8 +260,15 @@ impl Child {
 
     /// Waits until it has ended, or `None` at the deadline.
     pub(crate) fn wait_end(&self, deadline: Option<Deadline>) -> io::Result<Option<End>> {
-        self.shared.pidfd.wait(deadline)?;
-        self.end()
+        loop {
+            let ended = self.shared.pidfd.wait(deadline)?;
+            let end = self.end()?;
+            if !ended || end.is_some() || deadline.is_some_and(|deadline| deadline.passed()) {
+                return Ok(end);
+            }
+            // It has ended, but somebody who traces it has yet to take note.
+            std::thread::sleep(TRACED);
+        }
     }
 
     /// Waits until it has ended. Blocks.
@@ -266,11 +276,7 @@ impl Child {
     /// # Errors
     /// When the kernel refuses to say how, because somebody else reaped it.
     pub fn wait(&self) -> io::Result<Ended> {
-        loop {
-            if let Some(end) = self.wait_end(None)? {
-                return end.ended();
-            }
-        }
+        self.wait_end(None)?.expect("it was waited for without a deadline").ended()
     }
 
     /// Waits until it has ended, for at most `timeout`; `None` if it has not.
