@@ -23,7 +23,8 @@ pub(crate) struct Machine {
 }
 
 /// The peers that are crates.
-const CRATES: [&str; 5] = ["crossbeam-channel", "iceoryx2", "ipc-channel", "kanal", "parking_lot"];
+const CRATES: [&str; 7] =
+    ["crossbeam-channel", "iceoryx2", "ipc-channel", "kanal", "parking_lot", "procspawn", "rayon"];
 
 /// What this program was built from.
 const LOCK: &str = include_str!("../../../Cargo.lock");
@@ -49,6 +50,13 @@ impl Machine {
             command: std::env::args().collect::<Vec<_>>().join(" "),
         }
     }
+}
+
+/// Bytes of memory that are to be had.
+pub(crate) fn available_memory() -> Option<u64> {
+    let memory = fs::read_to_string("/proc/meminfo").ok()?;
+    let kib = memory.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    Some(kib.trim().trim_end_matches(" kB").parse::<u64>().ok()? * 1024)
 }
 
 /// The load average of the last minute.

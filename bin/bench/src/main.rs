@@ -24,6 +24,7 @@ mod sections;
 mod stage;
 mod stats;
 
+use std::env;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -79,6 +80,13 @@ enum Hidden {
 }
 
 fn main() -> ExitCode {
+    if env::args_os().nth(1).is_some_and(|argument| argument == peers::children::NOTHING) {
+        return ExitCode::SUCCESS;
+    }
+    // A child that runs a function enters it here.
+    multiproc_process::init();
+    #[cfg(feature = "peers")]
+    procspawn::init();
     let arguments = Arguments::parse();
     let done = match &arguments.hidden {
         Some(Hidden::Stage(turn)) => return run::stage(turn),

@@ -34,6 +34,8 @@ pub(crate) struct Plan {
     pub(crate) warm_up_ms: u64,
     pub(crate) window_ms: u64,
     pub(crate) messages: u64,
+    /// By how much what is large is smaller.
+    pub(crate) shrink: u64,
 }
 
 /// How long a turn may take; ordinary ones take a second.
@@ -55,6 +57,7 @@ impl Plan {
                 (false, false) => 10_000_000,
                 (false, true) => 1_000_000,
             },
+            shrink: if quick { 8 } else { 1 },
         }
     }
 
@@ -191,6 +194,7 @@ impl Theatre {
             warm_up_ms: plan.warm_up_ms,
             window_ms: plan.window_ms,
             messages: plan.messages,
+            shrink: plan.shrink,
         };
         let played = self.stage(&turn, plan.watchdog(section));
         clean(&turn)?;
@@ -315,6 +319,8 @@ pub(crate) struct Turn {
     window_ms: u64,
     #[arg(long)]
     messages: u64,
+    #[arg(long)]
+    shrink: u64,
 }
 
 impl Turn {
@@ -336,6 +342,8 @@ impl Turn {
             number(self.window_ms),
             "--messages".into(),
             number(self.messages),
+            "--shrink".into(),
+            number(self.shrink),
         ]
     }
 }
@@ -348,6 +356,7 @@ pub(crate) fn stage(turn: &Turn) -> ExitCode {
         warm_up: Duration::from_millis(turn.warm_up_ms),
         window: Duration::from_millis(turn.window_ms),
         messages: turn.messages,
+        shrink: turn.shrink,
     };
     let sections = sections::all();
     let section = sections.iter().find(|section| section.name == turn.section);

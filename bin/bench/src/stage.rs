@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::board::{Board, Phase};
 use crate::crew::{Cast, Crew};
+use crate::machine;
 use crate::memory::Shared;
 
 /// Why a contestant has no figures.
@@ -63,6 +64,8 @@ pub(crate) struct Stage {
     pub(crate) window: Duration,
     /// How many messages there are in a section that counts them, and not the time.
     pub(crate) messages: u64,
+    /// By how much what is large is smaller than it should be, in a hurry: 1 is not at all.
+    pub(crate) shrink: u64,
 }
 
 /// Who plays, and how.
@@ -125,6 +128,13 @@ impl Part<'_> {
 }
 
 impl Stage {
+    /// How much memory to use where it should be so many bytes: less in a hurry, and never more than a
+    /// quarter of what there is.
+    pub(crate) fn large(&self, bytes: u64) -> u64 {
+        let available = machine::available_memory().unwrap_or(u64::MAX);
+        (bytes / self.shrink).min(available / 4)
+    }
+
     /// Plays one round with as many participants as `troupe` says, each of which does its `role`.
     pub(crate) fn play(
         &self,

@@ -49,6 +49,8 @@ fn floors_are_measured_and_leave_nothing() {
     assert_eq!(names(&report, "queue-8B-1to1"), ["floor: ring, spinning"]);
     assert_eq!(names(&report, "round-trip-parked"), ["floor: futex"]);
     assert_eq!(names(&report, "recovery"), ["floor: pthread robust, nothing else"]);
+    let starts = ["floor: posix_spawn, this program", "floor: fork, no program"];
+    assert_eq!(names(&report, "start-and-join-1GiB"), starts);
 }
 
 #[test]
@@ -57,6 +59,9 @@ fn ours_are_measured_and_leave_nothing() {
     assert!(names(&report, "mutex-contended-4").contains(&"multiproc Mutex".into()));
     assert!(names(&report, "queue-8B-4to4").contains(&"multiproc Queue::inline".into()));
     assert!(names(&report, "transfer-1MiB").contains(&"multiproc Queue::slices, by loan".into()));
+    let starts = names(&report, "start-and-join");
+    assert!(starts.contains(&"multiproc Process::spawn".into()), "{starts:?}");
+    assert_eq!(names(&report, "array-doubled").len(), 1);
     let command = report["machine"]["command"].as_str().unwrap();
     assert!(command.contains("multiproc"), "{command}");
 }

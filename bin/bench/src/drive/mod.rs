@@ -2,10 +2,12 @@
 //!
 //! | module | what is done over and over | its trait |
 //! |---|---|---|
+//! | `repeat` | something long that the stage does by itself | a closure |
 //! | `work` | an operation on one shared object | [`Work`](work::Work) |
 //! | `transfer` | messages from senders to receivers | [`Wire`](wire::Wire) |
 //! | `round_trip` | a message there, and one back | [`Wire`](wire::Wire) |
 
+pub(crate) mod repeat;
 pub(crate) mod round_trip;
 pub(crate) mod transfer;
 pub(crate) mod wire;

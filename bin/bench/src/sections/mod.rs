@@ -1,5 +1,6 @@
 //! What is measured: each section a question, and those who answer it.
 
+mod array;
 mod counter;
 mod memory;
 mod mutex;
@@ -8,6 +9,7 @@ mod recovery;
 mod round_trip;
 mod rwlock;
 mod score;
+mod start;
 
 use crate::stage::{Recording, Result, Stage, Trouble};
 
@@ -113,6 +115,8 @@ pub(crate) fn all() -> Vec<Section> {
     sections.extend(queue::handed_over());
     sections.extend(queue::huge());
     sections.extend(queue::encoded());
+    sections.extend(array::sections());
+    sections.extend(start::sections());
     sections.extend(recovery::sections());
     sections.extend(memory::sections());
     sections
