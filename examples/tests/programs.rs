@@ -124,6 +124,21 @@ fn pipes_answer_and_end() {
 }
 
 #[test]
+fn logging_writes_whole_lines_of_whoever_exits() {
+    let _guard = support::guard();
+    assert_eq!(
+        run("logging").stdout,
+        "[DEBUG/careful] word{word=the}: so far letters=3\n\
+         [DEBUG/careful] word{word=cat}: so far letters=6\n\
+         [INFO/careful] done letters=6\n\
+         [DEBUG/careless] word{word=sat}: so far letters=3\n\
+         [ERROR/careless] word{word=}: it has no letters: giving up\n\
+         careful has counted 6 letters\n\
+         careless: it exited with code 1 before its function returned\n"
+    );
+}
+
+#[test]
 fn embedded_ipc_is_found_by_a_program_that_knows_its_name() {
     let _guard = support::guard();
     assert_eq!(

@@ -61,6 +61,7 @@
 //! | `ShareableList(..)` | [`Array`] for numbers, else [`Map`] |
 //! | `SharedMemory(name)` | [`Builder::named`], [`Segment::open`] |
 //! | a `BaseManager` that others connect to | [`Segment::publish`], [`Segment::find`] |
+//! | `get_logger()`, `log_to_stderr()` | `Logs::install`, `Logs::forward_to`, with the feature `tracing` |
 //! | `if __name__ == "__main__":` | [`init()`](init) first in `main` |
 //!
 //! The parts alone: `multiproc-ipc` is what to embed without processes; [`supervisor`] keeps workers
@@ -82,6 +83,8 @@ pub use multiproc_process::{
     Child, Command, Ended, Exit, JoinError, Panic, Process, SpawnError, Spawner, Target, init,
     init_before_main,
 };
+#[cfg(feature = "tracing")]
+pub use multiproc_process::{Forwarder, Logs, Record};
 #[doc(inline)]
 pub use multiproc_supervisor as supervisor;
 

@@ -8,6 +8,7 @@
 //! | `child` | watching over one child, and ending it |
 //! | `process` | the typed handle of a function's child |
 //! | `outcome` | how it ended |
+//! | `logs` | what children log, with the feature `tracing` |
 //!
 //! Values cross as arguments and results, through the segment; functions cross as code, because a
 //! child executes the same file. Children are started by a thread that lives as long as the
@@ -16,6 +17,8 @@
 mod bootstrap;
 mod child;
 mod function;
+#[cfg(feature = "tracing")]
+mod logs;
 mod outcome;
 mod process;
 mod spawn;
@@ -23,6 +26,8 @@ mod spawn;
 pub use bootstrap::init;
 pub use child::Child;
 pub use function::Target;
+#[cfg(feature = "tracing")]
+pub use logs::{Forwarder, Logs, Record};
 pub use multiproc_sys::pidfd::{Ended, Exit};
 pub use outcome::{JoinError, Panic, SpawnError};
 pub use process::Process;
