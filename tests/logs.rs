@@ -132,6 +132,15 @@ fn record_too_long_is_cut_and_says_so() {
 }
 
 #[test]
+fn record_of_who_has_no_name_is_of_main() {
+    let _guard = guard();
+    let logs = Logs::new().unwrap();
+    let subscriber = tracing_subscriber::registry().with(logs.layer());
+    tracing::subscriber::with_default(subscriber, || info!("here"));
+    assert_eq!(next(&logs).to_string(), "[INFO/main] here");
+}
+
+#[test]
 fn level_says_what_is_logged() {
     let _guard = guard();
     fn work(logs: Logs) {
