@@ -6,6 +6,7 @@
 //! | `bootstrap` | what the parent passes, and how a child finds its function |
 //! | `spawn` | the one way in which a child is made |
 //! | `child` | watching over one child, and ending it |
+//! | `tree` | ending one with all its descendants |
 //! | `process` | the typed handle of a function's child |
 //! | `outcome` | how it ended |
 //! | `logs` | what children log, with the feature `tracing` |
@@ -22,6 +23,8 @@ mod logs;
 mod outcome;
 mod process;
 mod spawn;
+#[cfg_attr(not(test), expect(dead_code, reason = "a child calls it, when it can"))]
+mod tree;
 
 pub use bootstrap::init;
 pub use child::Child;
