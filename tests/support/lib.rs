@@ -3,6 +3,7 @@
 //! | file | idea |
 //! |---|---|
 //! | `lib` | the guard around a test: one at a time, not for ever, and nothing left behind |
+//! | `descriptors` | which descriptors are open |
 //! | `processes` | which processes there are, and how they are doing |
 //! | `progress` | what somebody in another process is doing |
 //! | `victims` | children that are killed where a test wants it |
@@ -28,12 +29,14 @@ use multiproc_sys::process::become_subreaper;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+mod descriptors;
 mod processes;
 mod program;
 pub mod progress;
 mod random;
 mod victims;
 
+pub use descriptors::{leaving_none_open, open_now};
 pub use processes::{children, count_children, is_running, reap_orphans, state_of, with_marker};
 pub use program::{Finished, run};
 pub use random::Random;

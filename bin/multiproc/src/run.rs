@@ -8,7 +8,7 @@ use multiproc::supervisor::core::{
     Backoff, Decision, Intensity, Policy, Readiness, Report, Restart,
 };
 use multiproc::supervisor::{Board, Notice, Summary, Supervisor};
-use multiproc::{Command, Segment, Spawner};
+use multiproc::{Command, Segment, Spawner, Stdio};
 
 use crate::arguments::Run;
 use crate::census::job::{self, Job};
@@ -54,11 +54,11 @@ fn command(run: &Run) -> Result<ExitCode, Failure> {
     let supervisor = Supervisor::new(run.workers as usize, policy, |place| {
         Command::new(program)
             .args(arguments)
-            .variable("MULTIPROC_NAME", &name)
-            .variable("MULTIPROC_SLOT", place.slot.to_string())
+            .env("MULTIPROC_NAME", &name)
+            .env("MULTIPROC_SLOT", place.slot.to_string())
             .keep(file.clone())
             .own_session()
-            .no_input()
+            .stdin(Stdio::Null)
             .spawn()
     })?;
     let supervisor = supervisor.board(stage.board.clone()).observe(tell).handle_signals()?;
@@ -116,7 +116,7 @@ fn census(run: Run) -> Result<ExitCode, Failure> {
     let policy = census_policy(run.workers);
     let supervisor = Supervisor::new(run.workers as usize, policy, move |place| {
         let spawner = Spawner::new().name(&format!("worker-{}", place.slot)).segment(&segment);
-        let spawner = spawner.keep(file.clone()).own_session().no_input();
+        let spawner = spawner.keep(file.clone()).own_session().stdin(Stdio::Null);
         Ok(spawner.spawn(job::work, (given.clone(),))?.child().clone())
     })?;
     let supervisor =

@@ -8,10 +8,12 @@
 //!
 //! Bincode is pinned and fenced: nothing outside this module names it, each frame says what it is
 //! written in, and a frame with bytes left over is malformed. Handles of shared objects travel as
-//! names; the [`Passage`] around an encoding or decoding collects and resolves them.
+//! names; the [`Passage`] around an encoding or decoding collects and resolves them. So do
+//! descriptors: to a child by the number that it inherits, through a pipe as the first, second, …
+//! of those that come with the message.
 
 use std::cell::RefCell;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -40,12 +42,24 @@ struct Passage {
     segment: Option<NonNull<Segment>>,
     /// The objects that the message names.
     carried: Vec<ObjectId>,
-    /// The descriptors that the message names, where they can travel.
-    descriptors: Option<Vec<RawFd>>,
+    /// The descriptors that the message names.
+    descriptors: Descriptors,
     /// Until when the caller can wait for a process that is stopped in the catalog.
     deadline: Option<Deadline>,
     /// Why a handle could not be reached.
     failed: Option<Error>,
+}
+
+/// How descriptors travel.
+enum Descriptors {
+    /// They cannot.
+    Kept,
+    /// A child inherits them, or has inherited them, by these numbers.
+    Inherited(Vec<RawFd>),
+    /// They leave through a pipe.
+    Leaving(Vec<OwnedFd>),
+    /// They came through a pipe, and are taken by whoever is named in the message.
+    Come(Vec<Option<OwnedFd>>),
 }
 
 thread_local! {
@@ -59,15 +73,15 @@ impl Passage {
     }
 }
 
-/// Runs `work` on the way along `route`, and returns what became of that. Passages nest.
-fn within<R>(route: Route<'_>, work: impl FnOnce() -> R) -> (R, Passage) {
+/// Runs `work` within `passage`, and returns what became of that. Passages nest.
+fn within<R>(passage: Passage, work: impl FnOnce() -> R) -> (R, Passage) {
     struct Restore(Option<Passage>);
     impl Drop for Restore {
         fn drop(&mut self) {
             PASSAGE.set(self.0.take());
         }
     }
-    let _restore = Restore(PASSAGE.replace(Some(route.passage())));
+    let _restore = Restore(PASSAGE.replace(Some(passage)));
     let result = work();
     let passage = PASSAGE.take().expect("nobody but `within` takes it");
     (result, passage)
@@ -90,34 +104,56 @@ pub(crate) enum Route<'a> {
     /// To a child of this process: descriptors can travel too. When it decodes, those are named
     /// that it has inherited for this.
     Start(&'a Segment, &'a [RawFd]),
-    /// Through a pipe.
-    Pipe,
+    /// To anybody: nothing can travel with it.
+    Alone,
 }
 
 impl Route<'_> {
     fn passage(self) -> Passage {
         let (segment, descriptors, deadline) = match self {
-            Route::Message(segment, deadline) => (Some(segment), None, deadline),
-            Route::Start(segment, inherited) => (Some(segment), Some(inherited.to_vec()), None),
-            Route::Pipe => (None, None, None),
+            Route::Message(segment, deadline) => (Some(segment), Descriptors::Kept, deadline),
+            Route::Start(segment, inherited) => {
+                (Some(segment), Descriptors::Inherited(inherited.to_vec()), None)
+            }
+            Route::Alone => (None, Descriptors::Kept, None),
         };
         let segment = segment.map(NonNull::from);
         Passage { segment, carried: Vec::new(), descriptors, deadline, failed: None }
     }
 }
 
-/// Encodes `value` for `route`.
-pub(crate) fn encode<T: Serialize>(route: Route<'_>, value: &T) -> Result<Encoded, Error> {
+/// The passage through a pipe.
+fn through_pipe(descriptors: Descriptors) -> Passage {
+    Passage { descriptors, ..Route::Alone.passage() }
+}
+
+fn write<T: Serialize>(passage: Passage, value: &T) -> Result<(Vec<u8>, Passage), Error> {
     let mut bytes = Vec::with_capacity(ROOM);
     bytes.extend([CODEC, VERSION]);
-    let (written, passage) =
-        within(route, || bincode::serde::encode_into_std_write(value, &mut bytes, configuration()));
+    let (written, passage) = within(passage, || {
+        bincode::serde::encode_into_std_write(value, &mut bytes, configuration())
+    });
     written.map_err(|error| Error::Codec(error.to_string()))?;
-    Ok(Encoded {
-        bytes,
-        carried: passage.carried,
-        descriptors: passage.descriptors.unwrap_or_default(),
-    })
+    Ok((bytes, passage))
+}
+
+/// Encodes `value` for `route`.
+pub(crate) fn encode<T: Serialize>(route: Route<'_>, value: &T) -> Result<Encoded, Error> {
+    let (bytes, passage) = write(route.passage(), value)?;
+    let descriptors = match passage.descriptors {
+        Descriptors::Inherited(descriptors) => descriptors,
+        _ => Vec::new(),
+    };
+    Ok(Encoded { bytes, carried: passage.carried, descriptors })
+}
+
+/// Encodes `value` for a pipe; with it go copies of the descriptors that it names.
+pub(crate) fn encode_for_pipe<T: Serialize>(value: &T) -> Result<(Vec<u8>, Vec<OwnedFd>), Error> {
+    let (bytes, passage) = write(through_pipe(Descriptors::Leaving(Vec::new())), value)?;
+    match passage.descriptors {
+        Descriptors::Leaving(descriptors) => Ok((bytes, descriptors)),
+        _ => unreachable!("nobody changes how they travel"),
+    }
 }
 
 /// Decodes a value without believing the lengths in it: a string that claims to be much longer than
@@ -137,11 +173,25 @@ fn decode_bounded<T: DeserializeOwned>(
 
 /// Decodes a frame that came by `route`.
 pub(crate) fn decode<T: DeserializeOwned>(route: Route<'_>, frame: &[u8]) -> Result<T, Error> {
+    read(route.passage(), frame)
+}
+
+/// Decodes a frame that came through a pipe, together with `descriptors`. Those that the value does
+/// not take are closed.
+pub(crate) fn decode_from_pipe<T: DeserializeOwned>(
+    frame: &[u8],
+    descriptors: Vec<OwnedFd>,
+) -> Result<T, Error> {
+    let come = descriptors.into_iter().map(Some).collect();
+    read(through_pipe(Descriptors::Come(come)), frame)
+}
+
+fn read<T: DeserializeOwned>(passage: Passage, frame: &[u8]) -> Result<T, Error> {
     let value = match frame {
         [CODEC, VERSION, value @ ..] => value,
         _ => return Err(Error::Malformed("written by another codec, or cut short")),
     };
-    let (read, passage) = within(route, || decode_bounded(value));
+    let (read, passage) = within(passage, || decode_bounded(value));
     let (decoded, used) = match (read, passage.failed) {
         (Ok(read), _) => read,
         (Err(_), Some(Error::CatalogHeld)) => return Err(Error::CatalogHeld),
@@ -186,27 +236,48 @@ pub(crate) fn reach<T: Shared>(word: u64) -> Result<Arc<Object>, Error> {
     reached
 }
 
-/// Notes that the value under way names `descriptor`, or refuses where none can travel.
-pub(crate) fn pass_descriptor(descriptor: RawFd) -> Result<(), Error> {
+/// Has `descriptor` go with the value under way, or refuses where none can travel; the name by which
+/// it is [taken](take_descriptor).
+pub(crate) fn pass_descriptor(descriptor: BorrowedFd<'_>) -> Result<u32, Error> {
     PASSAGE.with_borrow_mut(|passage| {
-        let descriptors = passage.as_mut().and_then(|passage| passage.descriptors.as_mut());
-        let descriptors = descriptors.ok_or(Error::ForeignHandle)?;
-        if descriptors.contains(&descriptor) {
-            return Err(Error::Malformed("the same descriptor twice"));
+        match passage.as_mut().map(|passage| &mut passage.descriptors) {
+            Some(Descriptors::Inherited(descriptors)) => {
+                let number = descriptor.as_raw_fd();
+                if descriptors.contains(&number) {
+                    return Err(Error::Malformed("the same descriptor twice"));
+                }
+                descriptors.push(number);
+                Ok(number as u32)
+            }
+            Some(Descriptors::Leaving(descriptors)) => {
+                // A copy of our own: the value may have made this one for the occasion.
+                let copy = descriptor.try_clone_to_owned();
+                descriptors.push(copy.map_err(Error::system("copying a descriptor"))?);
+                Ok(descriptors.len() as u32 - 1)
+            }
+            _ => Err(Error::ForeignDescriptor),
         }
-        descriptors.push(descriptor);
-        Ok(())
     })
 }
 
-/// Takes the descriptor that the value under way names, if it was inherited for that.
-pub(crate) fn take_descriptor(descriptor: RawFd) -> Result<RawFd, Error> {
+/// Takes the descriptor that the value under way names, if it came with that.
+pub(crate) fn take_descriptor(name: u32) -> Result<OwnedFd, Error> {
+    const MISSING: Error = Error::Malformed("it names a descriptor that did not come with it");
     PASSAGE.with_borrow_mut(|passage| {
-        let descriptors = passage.as_mut().and_then(|passage| passage.descriptors.as_mut());
-        let inherited = descriptors.ok_or(Error::ForeignHandle)?;
-        let place = inherited.iter().position(|one| *one == descriptor);
-        let place = place.ok_or(Error::Malformed("a descriptor was not passed on"))?;
-        Ok(inherited.swap_remove(place))
+        match passage.as_mut().map(|passage| &mut passage.descriptors) {
+            Some(Descriptors::Inherited(inherited)) => {
+                let place = inherited.iter().position(|number| *number as u32 == name);
+                let number = inherited.swap_remove(place.ok_or(MISSING)?);
+                // SAFETY: it is one of those that the parent passed on for these arguments, open,
+                // and was just taken off their list, so nobody else owns it.
+                Ok(unsafe { OwnedFd::from_raw_fd(number) })
+            }
+            Some(Descriptors::Come(descriptors)) => {
+                let place = descriptors.get_mut(name as usize);
+                place.and_then(Option::take).ok_or(MISSING)
+            }
+            _ => Err(Error::ForeignDescriptor),
+        }
     })
 }
 
@@ -217,25 +288,25 @@ mod tests {
     #[test]
     fn decode_of_what_was_encoded_gives_it_back() {
         let value = (1u64, "two".to_string(), vec![3.0f64], Some(()));
-        let encoded = encode(Route::Pipe, &value).unwrap();
+        let (bytes, _) = encode_for_pipe(&value).unwrap();
         let decoded: (u64, String, Vec<f64>, Option<()>) =
-            decode(Route::Pipe, &encoded.bytes).unwrap();
+            decode_from_pipe(&bytes, vec![]).unwrap();
         assert_eq!(decoded, value);
     }
 
     #[test]
     fn decode_with_bytes_left_over_is_malformed() {
-        let mut encoded = encode(Route::Pipe, &7u64).unwrap();
-        encoded.bytes.push(0);
-        let error = decode::<u64>(Route::Pipe, &encoded.bytes).unwrap_err();
+        let (mut bytes, _) = encode_for_pipe(&7u64).unwrap();
+        bytes.push(0);
+        let error = decode_from_pipe::<u64>(&bytes, vec![]).unwrap_err();
         assert!(matches!(error, Error::Malformed(_)), "{error}");
     }
 
     #[test]
     fn decode_of_a_frame_cut_anywhere_is_an_error() {
-        let encoded = encode(Route::Pipe, &("hello", 7u64)).unwrap();
-        for len in 0..encoded.bytes.len() {
-            assert!(decode::<(String, u64)>(Route::Pipe, &encoded.bytes[..len]).is_err());
+        let (bytes, _) = encode_for_pipe(&("hello", 7u64)).unwrap();
+        for len in 0..bytes.len() {
+            assert!(decode_from_pipe::<(String, u64)>(&bytes[..len], vec![]).is_err());
         }
     }
 
@@ -244,33 +315,33 @@ mod tests {
         let mut frame = vec![CODEC, VERSION, 253];
         frame.extend_from_slice(&(1u64 << 62).to_le_bytes());
         frame.extend_from_slice(b"short");
-        assert!(decode::<String>(Route::Pipe, &frame).is_err());
-        assert!(decode::<Vec<u64>>(Route::Pipe, &frame).is_err());
+        assert!(decode_from_pipe::<String>(&frame, vec![]).is_err());
+        assert!(decode_from_pipe::<Vec<u64>>(&frame, vec![]).is_err());
     }
 
     #[test]
     fn decode_of_long_values_is_not_bounded_too_tightly() {
         for len in [100, 5_000, 300_000, 2_000_000] {
             let value = (vec![1u64; len], "x".repeat(len));
-            let encoded = encode(Route::Pipe, &value).unwrap();
-            assert!(decode::<(Vec<u64>, String)>(Route::Pipe, &encoded.bytes).unwrap() == value);
+            let (bytes, _) = encode_for_pipe(&value).unwrap();
+            assert!(decode_from_pipe::<(Vec<u64>, String)>(&bytes, vec![]).unwrap() == value);
         }
     }
 
     #[test]
     fn decode_of_a_frame_of_another_codec_is_malformed() {
         let bytes = postcard::to_stdvec(&7u64).unwrap();
-        assert!(matches!(decode::<u64>(Route::Pipe, &bytes), Err(Error::Malformed(_))));
+        assert!(matches!(decode_from_pipe::<u64>(&bytes, vec![]), Err(Error::Malformed(_))));
     }
 
     #[test]
     fn values_survive_this_codec_as_they_survive_postcard() {
         // The alternative that would take over if bincode had to go must say the same of a value.
         let value = (i128::MIN, 'ß', [Some(1u8), None], Ok::<u32, String>(7), f32::INFINITY);
-        let ours = encode(Route::Pipe, &value).unwrap();
+        let (ours, _) = encode_for_pipe(&value).unwrap();
         let theirs = postcard::to_stdvec(&value).unwrap();
         let decoded: (i128, char, [Option<u8>; 2], Result<u32, String>, f32) =
-            decode(Route::Pipe, &ours.bytes).unwrap();
+            decode_from_pipe(&ours, vec![]).unwrap();
         assert_eq!(decoded, value);
         assert_eq!(decoded, postcard::from_bytes(&theirs).unwrap());
     }

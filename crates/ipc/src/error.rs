@@ -99,6 +99,9 @@ pub enum Error {
     /// a map.
     #[error("a handle can only be sent within its own segment: as an argument or in a message")]
     ForeignHandle,
+    /// A pipe or another descriptor was encoded where none can travel.
+    #[error("a pipe or another descriptor can only be sent as an argument, or through a pipe")]
+    ForeignDescriptor,
     /// A message is malformed.
     #[error("malformed message: {0}")]
     Malformed(&'static str),

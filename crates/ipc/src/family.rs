@@ -25,6 +25,7 @@ use crate::segment::{Object, Place, Segment, watcher};
 
 const ARGUMENTS: u8 = 0;
 const RESULT: u8 = 1;
+const FAILURE: u8 = 2;
 
 /// Bytes of arguments or result that fit the mailbox itself.
 const MESSAGE_BYTES: u64 = 448;
@@ -88,6 +89,8 @@ pub struct Berth {
     child: AtomicU32,
     /// The block of the result, once the child has ended.
     settled: Mutex<Option<Settled>>,
+    /// Its places in other segments, if it is to be forked.
+    others: Vec<(Segment, Place)>,
 }
 
 /// What a child had come to when it ended.
@@ -99,6 +102,8 @@ pub enum Settled {
     NoResult,
     /// It left a result.
     Result(Letter),
+    /// It left word of its failure.
+    Failure(Letter),
 }
 
 /// A message of the mailbox that the parent holds.
@@ -120,12 +125,42 @@ impl Berth {
             mailbox,
             child: AtomicU32::new(0),
             settled: Mutex::new(None),
+            others: Vec::new(),
         };
         if let Err(error) = segment.attach_for(place, &berth.mailbox) {
             berth.settle();
             return Err(error);
         }
         Ok(berth)
+    }
+
+    /// Prepares for a child that is forked from this process, and so has its handles: it gets a place in
+    /// every segment that this process takes part in, and is attached to all that this process is.
+    ///
+    /// # Errors
+    /// [`Error::TooManyParticipants`], [`Error::OutOfMemory`].
+    pub fn share_all(&mut self) -> Result<(), Error> {
+        for segment in Segment::all_joined() {
+            if segment.is(&self.segment) {
+                segment.share_all_with(self.place)?;
+            } else {
+                let place = segment.reserve()?;
+                self.others.push((segment.clone(), place));
+                segment.share_all_with(place)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// To be called in the child that was forked after [`share_all`](Berth::share_all): takes its places.
+    ///
+    /// # Errors
+    /// [`Error::ReservationGone`] if the parent has ended.
+    pub fn take(&self) -> Result<Seat, Error> {
+        self.segment.move_to(self.place)?;
+        self.others.iter().try_for_each(|(segment, place)| segment.move_to(*place))?;
+        self.segment.make_current();
+        Ok(Seat { segment: self.segment.clone(), mailbox: self.mailbox.clone() })
     }
 
     /// What the child needs to know.
@@ -192,13 +227,18 @@ impl Berth {
         let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
         *settled.get_or_insert_with(|| {
             // First the sweep: it finishes what the child had half done in the mailbox, too.
-            let _ = self.segment.release_place(self.place, self.child.load(Relaxed));
+            let child = self.child.load(Relaxed);
+            let _ = self.segment.release_place(self.place, child);
+            for (segment, place) in &self.others {
+                let _ = segment.release_place(*place, child);
+            }
             let ring = raw::ring(&self.mailbox);
             let Some(block) = ring.take(Role::Held) else {
                 return Settled::NoResult;
             };
             match ring.message(block).ok().and_then(|message| message.first().copied()) {
                 Some(RESULT) => Settled::Result(Letter(block)),
+                Some(FAILURE) => Settled::Failure(Letter(block)),
                 tag => {
                     // What the arguments kept alive goes now: somebody may wait for it to go.
                     ring.release(block, None);
@@ -208,7 +248,7 @@ impl Berth {
         })
     }
 
-    /// Reads the result that [`settle`](Berth::settle) found.
+    /// Reads the result, or the word of a failure, that [`settle`](Berth::settle) found.
     ///
     /// # Errors
     /// When it does not hold a value of this type.
@@ -226,14 +266,15 @@ impl Berth {
     pub fn again(&self) -> Berth {
         let (segment, mailbox) = (self.segment.clone(), self.mailbox.clone());
         let child = AtomicU32::new(self.child.load(Relaxed));
-        Berth { segment, place: self.place, mailbox, child, settled: Mutex::new(None) }
+        let (place, settled, others) = (self.place, Mutex::new(None), Vec::new());
+        Berth { segment, place, mailbox, child, settled, others }
     }
 }
 
 impl Drop for Berth {
     fn drop(&mut self) {
         let settled = *self.settled.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Settled::Result(letter)) = settled {
+        if let Some(Settled::Result(letter) | Settled::Failure(letter)) = settled {
             raw::ring(&self.mailbox).release(letter.0, None);
         }
     }
@@ -291,6 +332,14 @@ impl Seat {
     pub fn put_result<R: Serialize>(&self, result: &R) -> Result<(), Error> {
         put(&self.mailbox, RESULT, codec::encode(Route::Message(&self.segment, None), result)?)
     }
+
+    /// Puts word of a failure into the mailbox, in place of a result.
+    ///
+    /// # Errors
+    /// Those of [`put_result`](Seat::put_result).
+    pub fn put_failure<E: Serialize>(&self, failure: &E) -> Result<(), Error> {
+        put(&self.mailbox, FAILURE, codec::encode(Route::Message(&self.segment, None), failure)?)
+    }
 }
 
 /// Runs `job` on the thread of this process that never ends, and returns what it returns.
@@ -301,6 +350,28 @@ pub fn run_on_watcher<R: Send + 'static>(
     job: impl FnOnce() -> R + Send + 'static,
 ) -> Result<R, Error> {
     watcher::run(job)
+}
+
+/// Whether this process has that thread.
+pub fn has_watcher() -> bool {
+    watcher::is_running()
+}
+
+/// Runs `work` while that thread does nothing: for a fork, after which the child has no such thread
+/// until it needs one.
+///
+/// # Errors
+/// When the thread is gone.
+pub fn with_watcher_paused<R>(work: impl FnOnce() -> R) -> Result<R, Error> {
+    watcher::paused(work)
+}
+
+/// Hangs up, in a forked child, all pipes but those whose streams have the numbers `given`.
+///
+/// # Errors
+/// When there are no descriptors left.
+pub fn hang_up_all_but(given: &[RawFd]) -> Result<(), Error> {
+    crate::pipe::hang_up_all_but(given).map_err(Error::system("hanging up pipes"))
 }
 
 /// Calls `job` on that thread once `descriptor` is readable or hung up: a pidfd, once its process

@@ -99,7 +99,10 @@ mod value;
 pub use error::Error;
 pub use map::{Map, MapBuilder, MapError, MapIter};
 pub use multiproc_derive::{Handle, Plain};
-pub use pipe::{Pipe, PipeError};
+pub use pipe::{
+    Address, AddressError, Client, ConnectError, Descriptor, Listener, ListenerBuilder, Peer, Pipe,
+    PipeError, Users,
+};
 pub use plain::{Element, Plain};
 pub use queue::{
     BatchError, ByValue, Encoded, Inline, Iter, Lease, Loan, Mode, Queue, QueueBuilder, Received,

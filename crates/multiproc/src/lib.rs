@@ -71,17 +71,19 @@
 pub use multiproc_derive::{MultiprocHandle as Handle, MultiprocPlain as Plain};
 pub use multiproc_ipc::__private::{Handle, Plain};
 pub use multiproc_ipc::{
-    Array, Barrier, BatchError, BoundedSemaphore, Broken, Builder, ByValue, Condvar, Counter,
-    Element, Encoded, Error, Event, Guarded, Inline, Integer, Iter, Kind, Lease, Loan, LockError,
-    Map, MapBuilder, MapError, MapIter, Mode, Mutex, MutexGuard, Numbers, OnceCell, OverRelease,
-    Passed, Permit, Pipe, PipeError, Queue, QueueBuilder, Received, Receiver, RecvError,
+    Address, AddressError, Array, Barrier, BatchError, BoundedSemaphore, Broken, Builder, ByValue,
+    Client, Condvar, ConnectError, Counter, Descriptor, Element, Encoded, Error, Event, Guarded,
+    Inline, Integer, Iter, Kind, Lease, Listener, ListenerBuilder, Loan, LockError, Map,
+    MapBuilder, MapError, MapIter, Mode, Mutex, MutexGuard, Numbers, OnceCell, OverRelease, Passed,
+    Peer, Permit, Pipe, PipeError, Queue, QueueBuilder, Received, Receiver, RecvError,
     ReentrantGuard, ReentrantMutex, RwLock, RwLockReadGuard, RwLockWriteGuard, Segment, Selectable,
-    Semaphore, SendError, Sender, Slices, Tally, Transport, TryIter, Value, channel, select,
+    Semaphore, SendError, Sender, Slices, Tally, Transport, TryIter, Users, Value, channel, select,
     select_timeout, try_select, view,
 };
 pub use multiproc_process::{
-    Child, Command, Ended, Exit, JoinError, Panic, Process, SpawnError, Spawner, Target, init,
-    init_before_main,
+    Child, Command, Ended, Exit, JoinError, Limit, OutOfMemory, Panic, Parent, Process, Scope,
+    SpawnError, Spawner, StartMethod, Stdio, Target, active_children, cpu_count, current_name,
+    init, init_before_main, parent_process,
 };
 #[cfg(feature = "tracing")]
 pub use multiproc_process::{Forwarder, Logs, Record};

@@ -4,6 +4,7 @@
 //! which executable. [`init`] finds the variable, removes it, and enters the function.
 
 use std::fmt;
+use std::io::Write;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::str::FromStr;
 use std::sync::atomic::AtomicBool;
@@ -13,7 +14,7 @@ use multiproc_ipc::family::{Seat, Ticket};
 use multiproc_sys::descriptor;
 use multiproc_sys::process::{Executable, this_executable};
 
-use crate::function;
+use crate::{function, relatives, server};
 
 /// The variable that makes a process a child.
 pub(crate) const VARIABLE: &str = "MULTIPROC_CHILD";
@@ -30,20 +31,26 @@ pub(crate) struct Bootstrap {
     pub(crate) segment: RawFd,
     /// Nothing but its being open is of use: it closes when the child executes another program.
     pub(crate) lifeline: RawFd,
+    /// Closed by the child when it enters its function, if it is detached: its parent waits for that.
+    pub(crate) ready: Option<RawFd>,
     pub(crate) ticket: Ticket,
     pub(crate) function: usize,
     pub(crate) executable: Executable,
     /// The descriptors that the arguments name.
     pub(crate) descriptors: Vec<RawFd>,
+    /// What the child is called.
+    pub(crate) name: String,
 }
 
 impl fmt::Display for Bootstrap {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Executable { device, inode, size, mtime_ns } = self.executable;
-        write!(formatter, "{} {} {}", self.parent, self.segment, self.lifeline)?;
+        let ready = self.ready.unwrap_or(-1);
+        write!(formatter, "{} {} {} {ready}", self.parent, self.segment, self.lifeline)?;
         write!(formatter, " {} {:x}", self.ticket, self.function)?;
         write!(formatter, " {device} {inode} {size} {mtime_ns}")?;
-        self.descriptors.iter().try_for_each(|descriptor| write!(formatter, " {descriptor}"))
+        self.descriptors.iter().try_for_each(|descriptor| write!(formatter, " {descriptor}"))?;
+        write!(formatter, "\n{}", self.name)
     }
 }
 
@@ -54,11 +61,13 @@ impl FromStr for Bootstrap {
         fn number<N: FromStr>(word: Option<&str>) -> Result<N, ()> {
             word.ok_or(())?.parse().map_err(|_| ())
         }
-        let mut words = text.split(' ');
+        let (words, name) = text.split_once('\n').ok_or(())?;
+        let mut words = words.split(' ');
         Ok(Bootstrap {
             parent: number(words.next())?,
             segment: number(words.next())?,
             lifeline: number(words.next())?,
+            ready: Some(number(words.next())?).filter(|ready| *ready >= 0),
             ticket: number(words.next())?,
             function: usize::from_str_radix(words.next().ok_or(())?, 16).map_err(|_| ())?,
             executable: Executable {
@@ -68,6 +77,7 @@ impl FromStr for Bootstrap {
                 mtime_ns: number(words.next())?,
             },
             descriptors: words.map(|word| number(Some(word))).collect::<Result<_, _>>()?,
+            name: name.into(),
         })
     }
 }
@@ -75,17 +85,44 @@ impl FromStr for Bootstrap {
 /// What a child has from its parent besides its place.
 pub(crate) struct Inherited {
     pub(crate) descriptors: Vec<RawFd>,
+    ready: Option<OwnedFd>,
+    /// Whether it has what its parent would do at its exit, and must not.
+    forked: bool,
 }
 
 impl Inherited {
+    /// What a child has that was forked from the parent itself.
+    pub(crate) fn by_fork(descriptors: Vec<RawFd>, ready: Option<OwnedFd>) -> Inherited {
+        Inherited { descriptors, ready, forked: true }
+    }
+
+    /// Says that the function begins.
+    pub(crate) fn begin(&mut self) {
+        self.ready = None;
+    }
+
+    /// Ends the child.
+    pub(crate) fn exit(&self, code: i32) -> ! {
+        if self.forked {
+            let _ = std::io::stdout().flush();
+            multiproc_sys::process::exit_at_once(code)
+        }
+        std::process::exit(code)
+    }
+
     /// Ends the child, which cannot do what it was started for.
     pub(crate) fn give_up(&self, reason: &str) -> ! {
-        cannot_enter(reason)
+        tell(reason);
+        self.exit(CANNOT_ENTER)
     }
 }
 
-fn cannot_enter(reason: &str) -> ! {
+fn tell(reason: &str) {
     eprintln!("multiproc: this child process {reason}");
+}
+
+pub(crate) fn cannot_enter(reason: &str) -> ! {
+    tell(reason);
     std::process::exit(CANNOT_ENTER)
 }
 
@@ -111,12 +148,53 @@ pub fn init() {
     let Some(text) = std::env::var_os(VARIABLE) else { return };
     // SAFETY: `init` is called first in `main`, or before it: no other thread reads the environment.
     unsafe { std::env::remove_var(VARIABLE) };
-    let Some(bootstrap) = text.to_str().and_then(|text| text.parse::<Bootstrap>().ok()) else {
-        cannot_enter("was passed something unreadable in MULTIPROC_CHILD");
-    };
-    // A variable that names another parent was inherited through a program that ignored it.
-    if bootstrap.parent == parent() {
-        enter(bootstrap);
+    let text = text.to_str().unwrap_or_default();
+    match text.parse::<Order>() {
+        // A variable that names another parent was inherited through a program that ignored it.
+        Ok(Order::Child(bootstrap)) if bootstrap.is_for_us() => enter(bootstrap),
+        Ok(Order::Server { parent: ours, pipe }) if ours == parent() => server::serve(pipe),
+        Ok(_) => {}
+        Err(()) => cannot_enter("was passed something unreadable in MULTIPROC_CHILD"),
+    }
+}
+
+/// What a process that executes this program is to become.
+pub(crate) enum Order {
+    Child(Bootstrap),
+    /// A fork server of this parent, which talks to it through this descriptor.
+    Server {
+        parent: u32,
+        pipe: RawFd,
+    },
+}
+
+/// What an order begins with that makes a fork server.
+pub(crate) const SERVER: &str = "server ";
+
+impl FromStr for Order {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Order, ()> {
+        let Some(words) = text.strip_prefix(SERVER) else { return text.parse().map(Order::Child) };
+        let (parent, pipe) = words.split_once(' ').ok_or(())?;
+        Ok(Order::Server {
+            parent: parent.parse().map_err(|_| ())?,
+            pipe: pipe.parse().map_err(|_| ())?,
+        })
+    }
+}
+
+impl Bootstrap {
+    /// The descriptors that the child must have under these numbers.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = RawFd> + '_ {
+        let own = [self.segment, self.lifeline].into_iter().chain(self.ready);
+        self.descriptors.iter().copied().chain(own)
+    }
+
+    /// Whether this process is the child that is meant, and not a descendant of it. The parent of one
+    /// that is detached may be gone, but it leads its session.
+    fn is_for_us(&self) -> bool {
+        self.parent == parent() || self.ready.is_some() && multiproc_sys::process::leads_session()
     }
 }
 
@@ -125,7 +203,7 @@ fn parent() -> u32 {
 }
 
 /// Enters the function of a child.
-fn enter(bootstrap: Bootstrap) -> ! {
+pub(crate) fn enter(bootstrap: Bootstrap) -> ! {
     match this_executable() {
         Ok(executable) if executable == bootstrap.executable => {}
         _ => cannot_enter("executes another file than its parent: was it replaced meanwhile?"),
@@ -134,18 +212,16 @@ fn enter(bootstrap: Bootstrap) -> ! {
         cannot_enter("was told a function that does not exist");
     };
     // What we inherited for ourselves, our own children do not inherit.
-    for descriptor in bootstrap.descriptors.iter().chain([&bootstrap.segment, &bootstrap.lifeline])
-    {
-        if descriptor::close_on_exec(*descriptor).is_err() {
-            cannot_enter("was passed a descriptor that is not open");
-        }
+    if bootstrap.numbers().any(|number| descriptor::close_on_exec(number).is_err()) {
+        cannot_enter("was passed a descriptor that is not open");
     }
-    // SAFETY: it is open, and the parent passed it under this number for us to own.
-    let segment = unsafe { OwnedFd::from_raw_fd(bootstrap.segment) };
-    match Seat::take(segment, bootstrap.ticket) {
+    // SAFETY: they are open, and the parent passed them under these numbers for us to own.
+    let own = |number: RawFd| unsafe { OwnedFd::from_raw_fd(number) };
+    let ready = bootstrap.ready.map(own);
+    relatives::introduce(&bootstrap.name, bootstrap.parent);
+    match Seat::take(own(bootstrap.segment), bootstrap.ticket) {
         Ok(seat) => {
-            entry(&seat, Inherited { descriptors: bootstrap.descriptors });
-            unreachable!("an entry exits")
+            entry(&seat, Inherited { descriptors: bootstrap.descriptors, ready, forked: false })
         }
         Err(error) => cannot_enter(&format!("cannot take its place: {error}")),
     }
@@ -170,15 +246,22 @@ mod tests {
             function: 0xdead_beef,
             executable: Executable { device: 1, inode: 2, size: 3, mtime_ns: -4 },
             descriptors: vec![7, 9],
+            ready: Some(8),
+            name: "a name\nof two lines".into(),
         };
         assert_eq!(bootstrap.to_string().parse::<Bootstrap>().unwrap(), bootstrap);
     }
 
     #[test]
     fn bootstrap_cut_short_is_refused() {
-        for text in
-            ["", "1", "1 2 3 3.4.5.6 ff 1 2 3", "1 2 3 3 ff 1 2 3 4", "1 2 3 1.2.3.4 zz 1 2 3 4"]
-        {
+        for text in [
+            "",
+            "1",
+            "1 2 3 -1 3.4.5.6 ff 1 2 3\nname",
+            "1 2 3 -1 3 ff 1 2 3 4\nname",
+            "1 2 3 -1 1.2.3.4 zz 1 2 3 4\nname",
+            "1 2 3 -1 1.2.3.4 ff 1 2 3 4",
+        ] {
             assert!(text.parse::<Bootstrap>().is_err(), "{text}");
         }
     }

@@ -1,25 +1,33 @@
 //! Watching over one child, and ending it.
 
-use std::io;
+use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use multiproc_ipc::Error;
-use multiproc_ipc::family::{self, Berth, Settled};
+use multiproc_ipc::family::{self, Berth, Letter, Settled};
 use multiproc_sys::clock::Deadline;
-use multiproc_sys::pidfd::{Ended, PidFd};
+use multiproc_sys::pidfd::{Ended, Exit, PidFd};
 use multiproc_sys::process;
 use multiproc_sys::start::Started;
 
+use crate::memory::{self, OutOfMemory};
+use crate::options::Ends;
+use crate::outcome::JoinError;
+use crate::relatives;
+
 const ECHILD: i32 = 10;
+const SIGINT: i32 = 2;
 const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
 
 /// A child process, function or command, without the type of what it returns.
 ///
-/// Dropping it neither ends nor waits for the child: that dies with this process, and is reaped as
-/// soon as it ends, by a thread of the library.
+/// Dropping it neither ends nor waits for the child: that dies with this process, unless it is
+/// detached, and is reaped as soon as it ends, by a thread of the library.
 #[derive(Clone, Debug)]
 pub struct Child {
     shared: Arc<Shared>,
@@ -34,7 +42,17 @@ struct Shared {
     berth: Option<Berth>,
     /// Whether it leads a process group, in which its own children are.
     leads: bool,
+    /// Our ends of its standard streams, until somebody takes them.
+    ends: Mutex<Ends>,
+    /// Whether it was killed through a handle.
+    killed: AtomicBool,
     end: Mutex<Option<End>>,
+}
+
+impl Shared {
+    fn ends(&self) -> MutexGuard<'_, Ends> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Everything that is known of a child that has ended.
@@ -43,6 +61,7 @@ pub(crate) struct End {
     /// How, or the kernel's reason for not saying so.
     ended: Result<Ended, i32>,
     pub(crate) settled: Option<Settled>,
+    out_of_memory: Option<OutOfMemory>,
     progress: u64,
 }
 
@@ -59,14 +78,18 @@ impl Child {
         started: Started,
         name: String,
         leads: bool,
+        ends: Ends,
         berth: Option<Berth>,
     ) -> Result<Child, Error> {
+        memory::begin();
         let Started { pid, pidfd } = started;
         if let Some(berth) = &berth {
             berth.started(pid);
         }
-        let shared = Shared { pid, pidfd, name, berth, leads, end: Mutex::new(None) };
+        let (ends, killed, end) = (Mutex::new(ends), AtomicBool::new(false), Mutex::new(None));
+        let shared = Shared { pid, pidfd, name, berth, leads, ends, killed, end };
         let child = Child { shared: Arc::new(shared) };
+        relatives::add(&child);
         let watched = child.clone();
         let pidfd = child.shared.pidfd.as_fd().try_clone_to_owned();
         let pidfd = pidfd.map_err(|source| Error::System { doing: "watching a child", source });
@@ -111,6 +134,27 @@ impl Child {
         &self.shared.name
     }
 
+    /// The pipe to its standard input, if it was [asked for](crate::Stdio::Piped); once. Dropping it
+    /// tells the child that nothing more comes.
+    pub fn take_stdin(&self) -> Option<PipeWriter> {
+        self.shared.ends().stdin.take()
+    }
+
+    /// The pipe from its standard output, if it was [asked for](crate::Stdio::Piped); once.
+    pub fn take_stdout(&self) -> Option<PipeReader> {
+        self.shared.ends().stdout.take()
+    }
+
+    /// The pipe from its standard error, if it was [asked for](crate::Stdio::Piped); once.
+    pub fn take_stderr(&self) -> Option<PipeReader> {
+        self.shared.ends().stderr.take()
+    }
+
+    /// Closes our ends of its streams.
+    pub(crate) fn close_streams(&self) {
+        *self.shared.ends() = Ends::default();
+    }
+
     /// Whether it has not ended yet.
     pub fn is_alive(&self) -> bool {
         !matches!(self.end(), Ok(Some(_)))
@@ -126,7 +170,7 @@ impl Child {
 
     /// Reaps and cleans up once it has ended; `None` before that.
     pub(crate) fn end(&self) -> io::Result<Option<End>> {
-        let Shared { pid, pidfd, berth, leads, end, .. } = &*self.shared;
+        let Shared { pid, pidfd, berth, leads, killed, end, .. } = &*self.shared;
         let mut end = end.lock().unwrap_or_else(PoisonError::into_inner);
         if end.is_some() {
             return Ok(*end);
@@ -144,8 +188,71 @@ impl Child {
             Err(error) => return Err(error),
         };
         let progress = berth.as_ref().map_or(0, Berth::progress);
-        *end = Some(End { ended, settled: berth.as_ref().map(Berth::settle), progress });
-        Ok(*end)
+        let out_of_memory = match ended {
+            Ok(Ended { exit: Exit::Signal { signal: SIGKILL, .. }, max_rss_bytes, .. })
+                if !killed.load(Relaxed) =>
+            {
+                memory::claim(max_rss_bytes)
+            }
+            _ => None,
+        };
+        let settled = berth.as_ref().map(Berth::settle);
+        *end = Some(End { ended, settled, out_of_memory, progress });
+        let known = *end;
+        relatives::remove(*pid);
+        Ok(known)
+    }
+
+    /// What a child that has ended has left for its parent, a function's child always something.
+    pub(crate) fn verdict(&self, end: &End) -> Result<Option<Letter>, JoinError> {
+        let failure = |berth: &Berth, letter| match berth.read(letter) {
+            Ok(panic) => JoinError::Panicked(panic),
+            Err(error) => JoinError::Result(error),
+        };
+        match (end.settled, &self.shared.berth) {
+            (Some(Settled::Result(letter)), _) => return Ok(Some(letter)),
+            (Some(Settled::Failure(letter)), Some(berth)) => return Err(failure(berth, letter)),
+            _ => {}
+        }
+        if let Some(evidence) = end.out_of_memory {
+            return Err(JoinError::OutOfMemory(evidence));
+        }
+        match (end.settled, end.ended()?.exit) {
+            (Some(Settled::NeverReady), exit) => Err(JoinError::NeverReady(exit)),
+            (None, Exit::Code(0)) => Ok(None),
+            (_, Exit::Code(code)) => Err(JoinError::Exited(code)),
+            (_, Exit::Signal { signal, core }) => Err(JoinError::Killed { signal, core }),
+        }
+    }
+
+    /// Waits until it has ended, and says whether that went well: a function has returned, a command's
+    /// exit code was 0. Blocks. May be called again.
+    ///
+    /// # Errors
+    /// All of [`JoinError`] but `Running` and `Result`.
+    pub fn join(&self) -> Result<(), JoinError> {
+        self.join_by(None)
+    }
+
+    /// As [`join`](Child::join), for at most `timeout`.
+    ///
+    /// # Errors
+    /// All of [`JoinError`] but `Result`.
+    pub fn join_timeout(&self, timeout: Duration) -> Result<(), JoinError> {
+        self.join_by(Some(Deadline::after(timeout)))
+    }
+
+    /// As [`join`](Child::join), if it has ended. Never blocks.
+    ///
+    /// # Errors
+    /// All of [`JoinError`] but `Result`.
+    pub fn try_join(&self) -> Result<(), JoinError> {
+        self.join_by(Some(Deadline::after(Duration::ZERO)))
+    }
+
+    fn join_by(&self, deadline: Option<Deadline>) -> Result<(), JoinError> {
+        let end = self.wait_end(deadline)?.ok_or(JoinError::Running)?;
+        self.verdict(&end).map(drop)
     }
 
     /// Waits until it has ended, or `None` at the deadline.
@@ -198,7 +305,23 @@ impl Child {
     /// # Errors
     /// When there is no such signal.
     pub fn signal(&self, signal: i32) -> io::Result<bool> {
+        self.note(signal);
         self.shared.pidfd.signal(signal)
+    }
+
+    /// Remembers, before it is sent, that a signal kills.
+    fn note(&self, signal: i32) {
+        if signal == SIGKILL {
+            self.shared.killed.store(true, Relaxed);
+        }
+    }
+
+    /// Interrupts it: SIGINT, as the terminal would. False if it has ended.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn interrupt(&self) -> io::Result<bool> {
+        self.signal(SIGINT)
     }
 
     /// Asks it to end: SIGTERM. False if it has ended.
@@ -226,6 +349,7 @@ impl Child {
         if !self.shared.leads {
             return self.signal(signal);
         }
+        self.note(signal);
         // While this is held, nobody reaps it, and its number stays its own.
         let end = self.shared.end.lock().unwrap_or_else(PoisonError::into_inner);
         // Where the kernel reaps, because SIGCHLD is ignored, the number of one that has ended may be

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::bootstrap::Inherited;
-use crate::outcome::{Letter, SpawnError};
+use crate::outcome::{PANICKED, SpawnError, catch};
 
 /// A function that a child process can run on arguments of type `A`, a tuple.
 ///
@@ -57,9 +57,9 @@ targets! {
 }
 
 /// Runs a function on the arguments in the mailbox, and leaves the result there.
-pub(crate) type Entry = fn(&Seat, Inherited);
+pub(crate) type Entry = fn(&Seat, Inherited) -> !;
 
-fn entry<F, A>(seat: &Seat, inherited: Inherited)
+fn entry<F, A>(seat: &Seat, mut inherited: Inherited) -> !
 where
     F: Target<A>,
     F::Output: Serialize,
@@ -72,12 +72,26 @@ where
         Ok(arguments) => arguments,
         Err(error) => inherited.give_up(&format!("cannot read the arguments: {error}")),
     };
-    let letter = Letter::of(|| function.call(arguments));
-    let code = letter.exit_code();
-    if let Err(error) = seat.put_result(&letter) {
-        inherited.give_up(&format!("cannot return the result: {error}"));
+    inherited.begin();
+    let (put, code) = match catch(|| function.call(arguments)) {
+        Ok(result) => (seat.put_result(&result), 0),
+        Err(panic) => (seat.put_failure(&panic), PANICKED),
+    };
+    match put {
+        Ok(()) => inherited.exit(code),
+        Err(error) => inherited.give_up(&format!("cannot return the result: {error}")),
     }
-    std::process::exit(code);
+}
+
+/// What a child does that runs `F`.
+pub(crate) fn entry_of<F, A>() -> Entry
+where
+    F: Target<A>,
+    F::Output: Serialize,
+    A: DeserializeOwned,
+{
+    const { assert!(size_of::<F>() == 0, "a function that crosses processes must capture nothing") };
+    entry::<F, A>
 }
 
 /// The name of the entry of `F`: its distance from the start of the image.
@@ -87,8 +101,7 @@ where
     F::Output: Serialize,
     A: DeserializeOwned,
 {
-    const { assert!(size_of::<F>() == 0, "a function that crosses processes must capture nothing") };
-    let entry: Entry = entry::<F, A>;
+    let entry = entry_of::<F, A>();
     let image = main_executable().ok_or(SpawnError::NotInExecutable)?;
     let address = entry as usize;
     if !image.code.contains(&address) {

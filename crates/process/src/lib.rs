@@ -4,11 +4,14 @@
 //! |---|---|
 //! | `function` | how a function is named across processes |
 //! | `bootstrap` | what the parent passes, and how a child finds its function |
-//! | `spawn` | the one way in which a child is made |
+//! | `options` | what a child is given besides |
+//! | `spawn`, `command` | starting a function, a program |
+//! | `plan`, `server` | by executing it, or by asking the fork server |
 //! | `child` | watching over one child, and ending it |
 //! | `tree` | ending one with all its descendants |
 //! | `process` | the typed handle of a function's child |
-//! | `outcome` | how it ended |
+//! | `relatives` | who this process is, who started it, and whom it has started |
+//! | `outcome`, `memory` | how a child ended; the evidence that memory ran out |
 //! | `logs` | what children log, with the feature `tracing` |
 //!
 //! Values cross as arguments and results, through the segment; functions cross as code, because a
@@ -17,24 +20,34 @@
 
 mod bootstrap;
 mod child;
+mod command;
 mod function;
 #[cfg(feature = "tracing")]
 mod logs;
+mod memory;
+mod options;
 mod outcome;
+mod plan;
 mod process;
+mod relatives;
+mod server;
 mod spawn;
 #[cfg_attr(not(test), expect(dead_code, reason = "a child calls it, when it can"))]
 mod tree;
 
 pub use bootstrap::init;
 pub use child::Child;
+pub use command::Command;
 pub use function::Target;
 #[cfg(feature = "tracing")]
 pub use logs::{Forwarder, Logs, Record};
+pub use memory::{OutOfMemory, Scope};
 pub use multiproc_sys::pidfd::{Ended, Exit};
+pub use options::{Limit, Stdio};
 pub use outcome::{JoinError, Panic, SpawnError};
 pub use process::Process;
-pub use spawn::{Command, Spawner};
+pub use relatives::{Parent, active_children, cpu_count, current_name, parent_process};
+pub use spawn::{Spawner, StartMethod};
 
 /// Makes a test binary (or any other whose `main` is not one's own) one that can start children:
 /// say it once, anywhere in the crate.

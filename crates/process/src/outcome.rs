@@ -1,7 +1,7 @@
 //! How a child ended, and why one could not begin.
 
 use std::any::Any;
-use std::backtrace::Backtrace;
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::RefCell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,8 +11,10 @@ use multiproc_sys::pidfd::Exit;
 use multiproc_sys::start::StartError;
 use serde::{Deserialize, Serialize};
 
+use crate::memory::OutOfMemory;
+
 /// Exit code of a child whose function panicked: what Rust programs use for that.
-const PANICKED: i32 = 101;
+pub(crate) const PANICKED: i32 = 101;
 
 /// Why no child was started.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +26,7 @@ pub enum SpawnError {
     /// The function is not part of the main executable, so a child would not find it.
     #[error("the function is not in the main executable")]
     NotInExecutable,
-    /// A name or an argument contains a zero byte.
+    /// A name, an argument or a variable contains a zero byte.
     #[error("{0:?} contains a zero byte")]
     ZeroByte(String),
     /// The kernel refused to start it, or the program cannot be executed.
@@ -34,14 +36,23 @@ pub enum SpawnError {
     #[error(transparent)]
     Segment(#[from] Error),
     /// The process has no descriptors left for watching over it.
-    #[error("making a lifeline: {0}")]
-    Lifeline(std::io::Error),
+    #[error("making pipes for a child: {0}")]
+    Descriptors(std::io::Error),
     /// This executable cannot be identified.
     #[error("identifying this executable: {0}")]
     Executable(std::io::Error),
+    /// [`StartMethod::Fork`](crate::StartMethod::Fork) in a process of several threads.
+    #[error(
+        "this process has {0} other threads: what they have locked would stay so in a forked child \
+         for ever; fork before they are started, or use StartMethod::ForkServer"
+    )]
+    Threads(usize),
+    /// The fork server was killed each time it was started, or does not answer.
+    #[error("the fork server {0}")]
+    ForkServer(String),
 }
 
-/// Why a child gave no value.
+/// How a child ended that gave no value.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JoinError {
@@ -51,17 +62,20 @@ pub enum JoinError {
     /// Its function panicked.
     #[error("it panicked: {0}")]
     Panicked(Panic),
-    /// It exited without returning from its function.
-    #[error("it exited with code {0} before its function returned")]
+    /// A function's child exited without returning from it; a command's exit code was not 0.
+    #[error("it exited with code {0}")]
     Exited(i32),
     /// A signal killed it.
-    #[error("it was {}", Exit::Signal { signal: *signal, core: *core })]
+    #[error("it was killed by {}", Exit::Signal { signal: *signal, core: *core })]
     Killed {
         /// The signal's number.
         signal: i32,
         /// Whether it left a core dump.
         core: bool,
     },
+    /// It was killed, not through its handle, and meanwhile the kernel has killed for lack of memory.
+    #[error("it was killed for lack of memory: {0}")]
+    OutOfMemory(OutOfMemory),
     /// It ended before it entered its function.
     #[error("it never entered its function: {0}")]
     NeverReady(Exit),
@@ -91,46 +105,25 @@ impl fmt::Display for Panic {
     }
 }
 
-/// What a child leaves in its mailbox.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Letter<R> {
-    Returned(R),
-    Panicked(Panic),
-}
-
 thread_local! {
     static LAST_PANIC: RefCell<Option<(String, String)>> = const { RefCell::new(None) };
 }
 
-impl<R> Letter<R> {
-    /// Runs the child's function.
-    pub(crate) fn of(work: impl FnOnce() -> R) -> Letter<R> {
-        let hook = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            let location = panic.location().map(ToString::to_string).unwrap_or_default();
-            let backtrace = Backtrace::capture();
-            let backtrace = match backtrace.status() {
-                std::backtrace::BacktraceStatus::Captured => backtrace.to_string(),
-                _ => String::new(),
-            };
-            LAST_PANIC.set(Some((location, backtrace)));
-            hook(panic);
-        }));
-        match catch_unwind(AssertUnwindSafe(work)) {
-            Ok(value) => Letter::Returned(value),
-            Err(payload) => {
-                let (location, backtrace) = LAST_PANIC.take().unwrap_or_default();
-                Letter::Panicked(Panic { message: message(&*payload), location, backtrace })
-            }
-        }
-    }
-
-    pub(crate) fn exit_code(&self) -> i32 {
-        match self {
-            Letter::Returned(_) => 0,
-            Letter::Panicked(_) => PANICKED,
-        }
-    }
+/// Runs a child's function.
+pub(crate) fn catch<R>(work: impl FnOnce() -> R) -> Result<R, Panic> {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        let backtrace = Backtrace::capture();
+        let captured = backtrace.status() == BacktraceStatus::Captured;
+        let backtrace = if captured { backtrace.to_string() } else { String::new() };
+        LAST_PANIC.set(Some((location, backtrace)));
+        hook(panic);
+    }));
+    catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
+        let (location, backtrace) = LAST_PANIC.take().unwrap_or_default();
+        Panic { message: message(&*payload), location, backtrace }
+    })
 }
 
 fn message(payload: &(dyn Any + Send)) -> String {

@@ -3,22 +3,20 @@
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use multiproc_ipc::family::Settled;
 use multiproc_sys::clock::Deadline;
-use multiproc_sys::pidfd::Exit;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::child::Child;
 use crate::function::Target;
-use crate::outcome::{JoinError, Letter, SpawnError};
+use crate::outcome::{JoinError, SpawnError};
 use crate::spawn::Spawner;
 
 /// A child process that runs a function, and the value that it will return.
 ///
 /// As with a thread, but a crash costs one process: [`join`](Process::join) says how it ended. The
-/// child is killed when this process ends, however that comes about. Dropping the handle neither
-/// ends nor waits for it.
+/// child is killed when this process ends, however that comes about, unless it is
+/// [detached](crate::Spawner::detached). Dropping the handle neither ends nor waits for it.
 ///
 /// ```
 /// use multiproc_process::{JoinError, Process};
@@ -88,20 +86,9 @@ impl<R: DeserializeOwned> Process<R> {
 
     fn join_by(&self, deadline: Option<Deadline>) -> Result<R, JoinError> {
         let end = self.child.wait_end(deadline)?.ok_or(JoinError::Running)?;
+        let letter = self.child.verdict(&end)?.expect("a function leaves something");
         let berth = self.child.berth().expect("a function's child has a place");
-        let settled = end.settled.expect("settled when it ended");
-        if let Settled::Result(letter) = settled {
-            return match berth.read(letter) {
-                Ok(Letter::Returned(value)) => Ok(value),
-                Ok(Letter::Panicked(panic)) => Err(JoinError::Panicked(panic)),
-                Err(error) => Err(JoinError::Result(error)),
-            };
-        }
-        Err(match (settled, end.ended()?.exit) {
-            (Settled::NeverReady, exit) => JoinError::NeverReady(exit),
-            (_, Exit::Code(code)) => JoinError::Exited(code),
-            (_, Exit::Signal { signal, core }) => JoinError::Killed { signal, core },
-        })
+        berth.read(letter).map_err(JoinError::Result)
     }
 }
 

@@ -1,32 +1,56 @@
-//! The one way in which a child is made.
+//! How a child is started that runs a function.
 
-use std::ffi::{CString, OsStr, OsString};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::ffi::{OsStr, OsString};
+use std::io::Write;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use multiproc_ipc::Segment;
 use multiproc_ipc::family::{self, Berth};
-use multiproc_sys::poll::lifeline;
-use multiproc_sys::process::this_executable;
-use multiproc_sys::start::{Program, Start, StartError, Started, Stdio, start};
+use multiproc_sys::poll::{self, lifeline};
+use multiproc_sys::process::{self, this_executable};
+use multiproc_sys::start::{self, Forked, Kin, Program, Start, Started};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::bootstrap::{Bootstrap, VARIABLE, is_initialised};
+use crate::bootstrap::{Bootstrap, Inherited, VARIABLE, is_initialised};
 use crate::child::Child;
-use crate::function::{self, Target};
+use crate::function::{self, Entry, Target};
+use crate::options::{Ends, Given, Limit, Options, Stdio, Streams, c_string, option_methods};
 use crate::outcome::SpawnError;
+use crate::plan::Plan;
 use crate::process::Process;
+use crate::{relatives, server};
 
-/// What all kinds of children may be given.
-#[derive(Clone, Debug, Default)]
-struct Options {
-    keep: Vec<Arc<OwnedFd>>,
-    session: bool,
-    no_input: bool,
+/// How a child comes to be.
+///
+/// | | what the child has of its parent | a start costs |
+/// |---|---|---|
+/// | `Spawn` | nothing but what it is given | an exec of the program, however large the parent |
+/// | `ForkServer` | nothing but what it is given | a fork of a small process |
+/// | `Fork` | a copy of everything | a copy of the parent's page tables |
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[doc(alias = "set_start_method")]
+#[doc(alias = "get_context")]
+pub enum StartMethod {
+    /// The child executes this program again and enters the function. Always possible.
+    #[default]
+    Spawn,
+    /// The child is forked from a process that this program has started before, by `Spawn`, and that
+    /// has one thread and has come no further than [`init`](crate::init). What the program does before
+    /// that, it does once. The server is started when it is first needed, and again if it was killed,
+    /// and dies with this process. Its children are this process's own, as others are. They have
+    /// the streams that this process had when the server was started, if they are to inherit them.
+    ForkServer,
+    /// The child is a copy of this process, which must not have other threads than the library's.
+    ///
+    /// Statics keep their values in it, handles of shared objects included: the child has a place of its
+    /// own wherever this process takes part, and is attached to all that this process is. All
+    /// descriptors are open in it. What this process holds (a lock, a lease) stays this process's: its
+    /// guards are not the child's to drop. The child ends when the thread ends that has forked it.
+    Fork,
 }
 
 /// How a function's child is to be started.
@@ -47,6 +71,7 @@ struct Options {
 pub struct Spawner {
     name: Option<String>,
     segment: Option<Segment>,
+    method: StartMethod,
     options: Options,
 }
 
@@ -56,8 +81,8 @@ impl Spawner {
         Spawner::default()
     }
 
-    /// What it is called, in its command line and in listings of the segment; `process-N` by
-    /// default.
+    /// What it is called, in its command line and in listings of the segment. By default `process-N`,
+    /// and in a child the name of that, then `:N`.
     pub fn name(mut self, name: &str) -> Spawner {
         self.name = Some(name.into());
         self
@@ -69,231 +94,203 @@ impl Spawner {
         self
     }
 
-    /// A descriptor that it has under the same number, for as long as it lives.
-    pub fn keep(mut self, descriptor: Arc<OwnedFd>) -> Spawner {
-        self.options.keep.push(descriptor);
+    /// How it comes to be.
+    pub fn method(mut self, method: StartMethod) -> Spawner {
+        self.method = method;
         self
     }
 
-    /// Gives it a session and a process group of its own: what the terminal sends to this process's
-    /// group does not reach it.
-    pub fn own_session(mut self) -> Spawner {
-        self.options.session = true;
-        self
-    }
+    option_methods!();
 
-    /// Gives it nothing to read: its standard input is `/dev/null`.
-    pub fn no_input(mut self) -> Spawner {
-        self.options.no_input = true;
-        self
-    }
-
-    /// Starts it.
+    /// Starts it. Returns once it runs; one that is [detached](Spawner::detached) has entered its
+    /// function by then.
     ///
     /// # Errors
-    /// Those of [`Process::spawn`].
+    /// Those of [`Process::spawn`]; [`SpawnError::Threads`], [`SpawnError::ForkServer`].
     pub fn spawn<F, A, R>(&self, _function: F, arguments: A) -> Result<Process<R>, SpawnError>
     where
         F: Target<A, Output = R>,
         R: Serialize + DeserializeOwned,
         A: Serialize + DeserializeOwned,
     {
-        static NUMBER: AtomicU64 = AtomicU64::new(1);
         if !is_initialised() {
             return Err(SpawnError::NotInitialised);
         }
-        let function = function::name::<F, A>()?;
-        let name = self
-            .name
-            .clone()
-            .unwrap_or_else(|| format!("process-{}", NUMBER.fetch_add(1, Relaxed)));
         let segment = match &self.segment {
             Some(segment) => segment.clone(),
             None => Segment::current()?,
         };
         let berth = Berth::reserve(&segment)?;
-        let started = self.start(&berth, &arguments, function, &name);
-        // The arguments, moved into the child by now, close their ends of pipes here.
+        let launch = Launch {
+            name: self.name.clone().unwrap_or_else(next_name),
+            function: function::name::<F, A>()?,
+            entry: function::entry_of::<F, A>(),
+            descriptors: berth.put_arguments(&arguments)?,
+            berth,
+            options: &self.options,
+        };
+        let child = launch.child(self.method);
+        // Moved into the child by now, they close their ends of pipes here.
         drop(arguments);
-        match started {
-            Ok((started, lifeline)) => {
-                let child = Child::new(started, name, self.options.session, Some(berth))?;
-                child.watch_lifeline(lifeline)?;
-                Ok(Process::over(child))
-            }
-            Err(error) => {
-                berth.settle();
-                Err(error)
-            }
-        }
+        child.map(Process::over)
     }
+}
 
-    /// Starts the child in its berth; returns with it the end of its lifeline.
-    fn start<A: Serialize>(
-        &self,
-        berth: &Berth,
-        arguments: &A,
-        function: usize,
-        name: &str,
-    ) -> Result<(Started, OwnedFd), SpawnError> {
-        berth.set_name(name);
-        let descriptors = berth.put_arguments(arguments)?;
-        let (near, far) = lifeline().map_err(SpawnError::Lifeline)?;
+/// What a child is called that nobody has named.
+fn next_name() -> String {
+    static NUMBER: AtomicU64 = AtomicU64::new(1);
+    let number = NUMBER.fetch_add(1, Relaxed);
+    match relatives::own_name() {
+        Some(parent) => format!("{parent}:{number}"),
+        None => format!("process-{number}"),
+    }
+}
+
+/// A child that is about to be started, whatever its function takes and returns.
+struct Launch<'a> {
+    name: String,
+    /// The function, by name, and as this process calls it.
+    function: usize,
+    entry: Entry,
+    /// Where its arguments are.
+    berth: Berth,
+    /// The descriptors that its arguments name.
+    descriptors: Vec<RawFd>,
+    options: &'a Options,
+}
+
+impl Launch<'_> {
+    fn child(mut self, method: StartMethod) -> Result<Child, SpawnError> {
+        let streams = Streams::open(&self.options.streams)?;
+        let (near, far) = lifeline().map_err(SpawnError::Descriptors)?;
+        let ready = self.options.detached.then(lifeline).transpose();
+        let (is_ready, ready) = ready.map_err(SpawnError::Descriptors)?.unzip();
+        self.berth.set_name(&self.name);
         let bootstrap = Bootstrap {
             parent: std::process::id(),
-            segment: berth.file().as_raw_fd(),
+            segment: self.berth.file().as_raw_fd(),
             lifeline: far.as_raw_fd(),
-            ticket: berth.ticket(),
-            function,
+            ready: ready.as_ref().map(AsRawFd::as_raw_fd),
+            ticket: self.berth.ticket(),
+            function: self.function,
             executable: this_executable().map_err(SpawnError::Executable)?,
-            descriptors,
+            descriptors: self.descriptors.clone(),
+            name: self.name.clone(),
         };
-        let mut environment = inherited_environment();
-        environment.push(c_string(format!("{VARIABLE}={bootstrap}").into())?);
-        let mut title = std::env::args_os().next().unwrap_or_default();
-        title.push(": ");
-        title.push(name);
-        let own = [bootstrap.segment, bootstrap.lifeline];
-        let plan = Plan {
+        let Streams { given, mut ends } = streams;
+        let started = match method {
+            StartMethod::Spawn => self.execute(&bootstrap, given),
+            StartMethod::ForkServer => server::start(&bootstrap, self.options, given),
+            StartMethod::Fork => self.fork(&given, &mut ends, ready.as_ref()),
+        };
+        let started = started.inspect_err(|_| {
+            self.berth.settle();
+        })?;
+        drop((far, ready));
+        let leads = self.options.session || self.options.detached;
+        let child = Child::new(started, self.name, leads, ends, Some(self.berth))?;
+        child.watch_lifeline(near)?;
+        if let Some(is_ready) = is_ready {
+            // Hung up when it has entered its function, or ended.
+            poll::readable(is_ready, None).map_err(SpawnError::Descriptors)?;
+        }
+        Ok(child)
+    }
+
+    /// Has the child execute this program.
+    fn execute(&self, bootstrap: &Bootstrap, streams: Given) -> Result<Started, SpawnError> {
+        let mut environment = self.options.environment()?;
+        environment.push(c_string(format!("{VARIABLE}={bootstrap}"))?);
+        Plan {
             program: None,
-            arguments: vec![c_string(title)?],
+            arguments: vec![c_string(title(&self.name))?],
             environment,
-            borrowed: bootstrap.descriptors.into_iter().chain(own).collect(),
+            borrowed: bootstrap.numbers().collect(),
             options: self.options.clone(),
-        };
-        Ok((plan.start()?, near))
-    }
-}
-
-/// A program to run as a child, by the same rules as a function's: it dies with this process.
-///
-/// ```
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use multiproc_process::{Command, Exit};
-///
-/// let child = Command::new("sh").args(["-c", "exit 3"]).spawn()?;
-/// assert_eq!(child.wait()?.exit, Exit::Code(3));
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug)]
-#[must_use = "nothing is started until `spawn` is called"]
-pub struct Command {
-    program: OsString,
-    arguments: Vec<OsString>,
-    variables: Vec<(OsString, OsString)>,
-    options: Options,
-}
-
-impl Command {
-    /// The program at a path, or of a name that is looked for along `PATH`.
-    pub fn new(program: impl AsRef<OsStr>) -> Command {
-        Command {
-            program: program.as_ref().into(),
-            arguments: Vec::new(),
-            variables: Vec::new(),
-            options: Options::default(),
+            streams,
         }
+        .start()
     }
 
-    /// Arguments for it.
-    pub fn args(mut self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
-        self.arguments.extend(arguments.into_iter().map(|argument| argument.as_ref().into()));
-        self
-    }
-
-    /// A variable in its environment, which is otherwise this process's.
-    pub fn variable(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Command {
-        self.variables.push((name.as_ref().into(), value.as_ref().into()));
-        self
-    }
-
-    /// As [`Spawner::keep`].
-    pub fn keep(mut self, descriptor: Arc<OwnedFd>) -> Command {
-        self.options.keep.push(descriptor);
-        self
-    }
-
-    /// As [`Spawner::own_session`].
-    pub fn own_session(mut self) -> Command {
-        self.options.session = true;
-        self
-    }
-
-    /// As [`Spawner::no_input`].
-    pub fn no_input(mut self) -> Command {
-        self.options.no_input = true;
-        self
-    }
-
-    /// Starts it. A program that cannot be executed is an error here.
-    ///
-    /// # Errors
-    /// [`SpawnError::Start`], [`SpawnError::ZeroByte`].
-    pub fn spawn(&self) -> Result<Child, SpawnError> {
-        let name = self.program.to_string_lossy().into_owned();
-        let words = std::iter::once(&self.program).chain(&self.arguments);
-        let mut environment = inherited_environment();
-        for (name, value) in &self.variables {
-            let prefix = [name.as_bytes(), b"="].concat();
-            environment.retain(|entry| !entry.as_bytes().starts_with(&prefix));
-            environment.push(c_string(OsString::from_vec([&prefix, value.as_bytes()].concat()))?);
+    /// Forks the child, in which this does not return.
+    fn fork(
+        &mut self,
+        streams: &Given,
+        ends: &mut Ends,
+        ready: Option<&OwnedFd>,
+    ) -> Result<Started, SpawnError> {
+        let threads = process::count_threads().map_err(SpawnError::Descriptors)?;
+        let others = threads - 1 - usize::from(family::has_watcher());
+        if others > 0 {
+            return Err(SpawnError::Threads(others));
         }
-        let plan = Plan {
-            program: Some(c_string(self.program.clone())?),
-            arguments: words.cloned().map(c_string).collect::<Result<_, _>>()?,
-            environment,
-            borrowed: Vec::new(),
-            options: self.options.clone(),
-        };
-        Ok(Child::new(plan.start()?, name, self.options.session, None)?)
-    }
-}
-
-/// Everything that the start routine needs, to be carried to the thread that starts.
-struct Plan {
-    /// None is this executable.
-    program: Option<CString>,
-    arguments: Vec<CString>,
-    environment: Vec<CString>,
-    /// Descriptors to keep that the caller owns until the start is over.
-    borrowed: Vec<RawFd>,
-    options: Options,
-}
-
-impl Plan {
-    /// Starts a child on the thread that lives as long as the process.
-    fn start(self) -> Result<Started, SpawnError> {
-        let started = family::run_on_watcher(move || {
-            // SAFETY: whoever made the plan waits for this to return, and owns them meanwhile.
-            let borrowed = self.borrowed.iter().map(|fd| unsafe { BorrowedFd::borrow_raw(*fd) });
-            let keep: Vec<BorrowedFd<'_>> =
-                borrowed.chain(self.options.keep.iter().map(|owned| owned.as_fd())).collect();
-            let program = self.program.as_deref().map_or(Program::This, Program::Path);
-            let mut plan = Start::new(program, &self.arguments, &self.environment);
-            plan.keep = &keep;
-            plan.new_session = self.options.session;
-            plan.die_with_parent = true;
-            if self.options.no_input {
-                plan.stdin = Stdio::Null;
+        self.berth.share_all()?;
+        let lowered = self.options.lowered()?;
+        let start = lowered.complete(self.options, streams, Start::new(Program::This, &[], &[]));
+        // What is buffered would be written twice.
+        let _ = std::io::stdout().flush();
+        let forked = family::with_watcher_paused(|| {
+            // SAFETY: there is no other thread but the watcher, which is paused: it waits in the
+            // standard library for this to be over, and nothing that it uses is used in the child.
+            unsafe { start::fork(&start, Kin::Child) }
+        })?;
+        match forked? {
+            Forked::Parent(started) => {
+                relatives::note(started.pid);
+                Ok(started)
             }
-            start(&plan)
-        });
-        let started: Result<Started, StartError> = started?;
-        Ok(started?)
+            Forked::Stillborn(started, error) => {
+                let _ = started.pidfd.wait(None).and_then(|_| started.pidfd.reap());
+                Err(error.into())
+            }
+            Forked::Child => {
+                *ends = Ends::default();
+                self.go_on(ready)
+            }
+        }
+    }
+
+    /// What a forked child does.
+    fn go_on(&self, ready: Option<&OwnedFd>) -> ! {
+        relatives::forget_all();
+        self.set_environment();
+        relatives::introduce(&self.name, std::os::unix::process::parent_id());
+        if let Ok(title) = c_string(title(&self.name)) {
+            // SAFETY: there is one thread.
+            let _ = unsafe { process::set_title(title.as_bytes()) };
+        }
+        // SAFETY: the descriptor is open, and the one who owns it in this copy of the parent is never
+        // dropped: this does not return.
+        let own = |ready: &OwnedFd| unsafe { OwnedFd::from_raw_fd(ready.as_raw_fd()) };
+        let inherited = Inherited::by_fork(self.descriptors.clone(), ready.map(own));
+        if let Err(error) = family::hang_up_all_but(&self.descriptors) {
+            inherited.give_up(&format!("cannot hang up its parent's pipes: {error}"));
+        }
+        match self.berth.take() {
+            Ok(seat) => (self.entry)(&seat, inherited),
+            Err(error) => inherited.give_up(&format!("cannot take its place: {error}")),
+        }
     }
 }
 
-fn inherited_environment() -> Vec<CString> {
-    let variables = std::env::vars_os().filter(|(name, _)| name != VARIABLE);
-    variables
-        .filter_map(|(name, value)| {
-            CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok()
-        })
-        .collect()
+impl Launch<'_> {
+    /// Gives a forked child its environment.
+    fn set_environment(&self) {
+        if self.options.inherits_variables() {
+            return;
+        }
+        let variables = self.options.variables();
+        // SAFETY: there is one thread, here and below.
+        std::env::vars_os().for_each(|(name, _)| unsafe { std::env::remove_var(name) });
+        // SAFETY: see above.
+        variables.iter().for_each(|(name, value)| unsafe { std::env::set_var(name, value) });
+    }
 }
 
-fn c_string(text: OsString) -> Result<CString, SpawnError> {
-    let shown = text.to_string_lossy().into_owned();
-    CString::new(text.into_vec()).map_err(|_| SpawnError::ZeroByte(shown))
+/// What a child's command line shows.
+pub(crate) fn title(name: &str) -> OsString {
+    let mut title = std::env::args_os().next().unwrap_or_default();
+    title.push(": ");
+    title.push(name);
+    title
 }

@@ -1,7 +1,7 @@
 //! Descriptors that are known by their numbers.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::fs::SeekFrom;
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
@@ -19,6 +19,30 @@ pub fn close_on_exec(descriptor: RawFd) -> io::Result<()> {
     Ok(fcntl_setfd(descriptor, FdFlags::CLOEXEC)?)
 }
 
+/// Gives descriptors the numbers beside them, whatever has these numbers now, and lets an exec keep them.
+pub fn place(descriptors: Vec<(RawFd, OwnedFd)>) -> io::Result<()> {
+    // All lie above all numbers before the first is replaced: any may have another's number.
+    let above = descriptors.iter().map(|(number, _)| number + 1).max().unwrap_or(0);
+    let lifted = |(number, descriptor): (RawFd, OwnedFd)| {
+        Ok((number, rustix::io::fcntl_dupfd_cloexec(descriptor, above)?))
+    };
+    let lifted: Vec<_> = descriptors.into_iter().map(lifted).collect::<io::Result<_>>()?;
+    lifted.into_iter().try_for_each(|(number, descriptor)| set(number, &descriptor, 0))
+}
+
+/// Gives `descriptor` a number that something else has, which is closed; an exec closes it.
+pub fn replace(number: RawFd, descriptor: OwnedFd) -> io::Result<()> {
+    set(number, &descriptor, libc::O_CLOEXEC)
+}
+
+fn set(number: RawFd, descriptor: &OwnedFd, flags: i32) -> io::Result<()> {
+    // SAFETY: what had the number is the caller's to give up.
+    match unsafe { libc::dup3(descriptor.as_raw_fd(), number, flags) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
 /// Writes all of `bytes` at the end of a file, without a second descriptor of it.
 pub fn append(file: impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
     rustix::fs::seek(&file, SeekFrom::End(0))?;
@@ -34,8 +58,6 @@ pub fn append(file: impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsRawFd;
-
     use super::*;
 
     #[test]

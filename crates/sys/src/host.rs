@@ -29,7 +29,12 @@ pub fn pid_namespace() -> io::Result<u64> {
 
 /// A number that nobody else has drawn.
 pub fn random() -> io::Result<u64> {
-    let mut bytes = [0u8; 8];
+    random_bytes().map(u64::from_ne_bytes)
+}
+
+/// Bytes that nobody can guess.
+pub fn random_bytes<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
     let mut filled = 0;
     while filled < bytes.len() {
         match rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty()) {
@@ -38,7 +43,7 @@ pub fn random() -> io::Result<u64> {
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(u64::from_ne_bytes(bytes))
+    Ok(bytes)
 }
 
 /// This process's number.
@@ -49,6 +54,11 @@ pub fn pid() -> u32 {
 /// The real user who runs this process.
 pub fn user() -> u32 {
     rustix::process::getuid().as_raw()
+}
+
+/// The user in whose name this process acts.
+pub fn effective_user() -> u32 {
+    rustix::process::geteuid().as_raw()
 }
 
 /// Bytes in a page of memory.

@@ -14,10 +14,11 @@
 //! | [`host`] | boot id, pid namespace, page size, processors |
 //! | [`image`] | `dl_iterate_phdr` |
 //! | [`pidfd`] | `pidfd_open`, `pidfd_send_signal`, `waitid(P_PIDFD)` |
-//! | [`poll`] | `poll`, `eventfd`, `inotify`, `pipe`, `socketpair` |
+//! | [`poll`] | `poll`, `epoll`, `eventfd`, `inotify`, `pipe` |
 //! | [`process`] | `prctl`, `killpg`, and which file this process executes |
 //! | [`signals`] | `pthread_sigmask` |
-//! | [`start`] | `clone(CLONE_VM \| CLONE_VFORK \| CLONE_PIDFD)` and `execve`: the one way a child begins |
+//! | [`socket`] | `socketpair`, `sendmsg`, `recvmsg`, `bind`, `accept`, `connect`, who is the peer |
+//! | [`start`] | `clone(CLONE_VM \| CLONE_VFORK \| CLONE_PIDFD)` and `execve`, or `fork`: how a child begins |
 
 pub mod clock;
 pub mod descriptor;
@@ -30,4 +31,5 @@ pub mod pidfd;
 pub mod poll;
 pub mod process;
 pub mod signals;
+pub mod socket;
 pub mod start;

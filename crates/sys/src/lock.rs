@@ -7,6 +7,8 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -51,8 +53,27 @@ pub fn try_lock_family(file: &File) -> io::Result<bool> {
     }
 }
 
+/// Opens the file at `path`, made for its user alone if need be, and takes the family's lock on it;
+/// `None` if another family has it.
+///
+/// Whoever has the lock may unlink the file before giving it up: this makes sure that the lock is that
+/// of the file which is there now.
+pub fn try_take_file(path: &Path) -> io::Result<Option<File>> {
+    loop {
+        let mut options = File::options();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let file = options.custom_flags(libc::O_NOFOLLOW).open(path)?;
+        if !try_lock_family(&file)? {
+            return Ok(None);
+        }
+        if is_still_at(&file, path) {
+            return Ok(Some(file));
+        }
+    }
+}
+
 /// Whether two names are one file: whether `path` still leads to `file`.
-pub fn is_still_at(file: &File, path: &std::path::Path) -> bool {
+pub fn is_still_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let (here, there) = (file.metadata(), std::fs::metadata(path));
     matches!((here, there), (Ok(here), Ok(there)) if here.dev() == there.dev() && here.ino() == there.ino())

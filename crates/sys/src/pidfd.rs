@@ -51,6 +51,11 @@ impl PidFd {
         PidFd(descriptor)
     }
 
+    /// The descriptor itself, to be passed on.
+    pub fn into_owned(self) -> OwnedFd {
+        self.0
+    }
+
     /// A number that no other process of this boot and pid namespace has, or will have: the pidfs
     /// inode, or before Linux 6.9 the start time with its top bit set, which tells apart only the
     /// bearers of one number. Compare it together with the pid.

@@ -8,7 +8,6 @@ use rustix::event::{EventfdFlags, epoll};
 pub use rustix::event::{PollFd, PollFlags};
 use rustix::fs::inotify;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::time::Timespec;
 
 use crate::clock::Deadline;
@@ -83,6 +82,13 @@ impl PollSet {
     }
 }
 
+/// It is readable while something in it is ready.
+impl AsFd for PollSet {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 /// A flag that [`wait`] can wait for.
 #[derive(Debug)]
 pub struct Notice(OwnedFd);
@@ -140,29 +146,6 @@ impl Bell {
 impl AsFd for Bell {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
-    }
-}
-
-/// Two connected ends of a byte stream, both non-blocking and closed on exec.
-pub fn stream_pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(rustix::net::socketpair(
-        AddressFamily::UNIX,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-        None,
-    )?)
-}
-
-/// Writes a part of `bytes` to a stream: how many bytes, or `None` if it would block. A peer that
-/// has gone is the error `EPIPE`, never a signal.
-pub fn send_some(stream: impl AsFd, bytes: &[u8]) -> io::Result<Option<usize>> {
-    loop {
-        match rustix::net::send(&stream, bytes, rustix::net::SendFlags::NOSIGNAL) {
-            Ok(count) => return Ok(Some(count)),
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        }
     }
 }
 
@@ -234,13 +217,5 @@ mod tests {
         assert!(!readable(&near, Some(Deadline::after(Duration::ZERO))).unwrap());
         drop(far);
         assert!(readable(&near, Some(Deadline::after(Duration::ZERO))).unwrap());
-    }
-
-    #[test]
-    fn send_to_a_closed_peer_is_an_error_and_no_signal() {
-        let (one, two) = stream_pair().unwrap();
-        drop(two);
-        let error = send_some(&one, b"x").unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     }
 }

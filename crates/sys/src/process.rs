@@ -17,6 +17,59 @@ pub fn set_name(name: &CStr) {
     let _ = prctl::set_name(name);
 }
 
+/// Changes what `ps` shows as the command line of this process. What the kernel shows is where the
+/// arguments stood when it began: no more fits there, and what is longer is cut.
+///
+/// # Errors
+/// When the kernel does not say where that is.
+///
+/// # Safety
+/// No other thread may read the arguments of the process meanwhile.
+pub unsafe fn set_title(title: &[u8]) -> io::Result<()> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    let place = arguments_in(&stat).filter(|place| !place.is_empty());
+    let place = place.ok_or(io::Error::from(io::ErrorKind::Unsupported))?;
+    let shown = &title[..title.len().min(place.len() - 1)];
+    // SAFETY: the kernel has put the arguments there, in memory of this process that it can write,
+    // and the caller promises that nobody reads them meanwhile. They end in a zero, as they did.
+    unsafe {
+        let place = std::slice::from_raw_parts_mut(place.start as *mut u8, place.len());
+        place[..shown.len()].copy_from_slice(shown);
+        place[shown.len()..].fill(0);
+    }
+    Ok(())
+}
+
+/// The 48th and 49th field of `/proc/PID/stat`: the addresses of the arguments.
+fn arguments_in(stat: &str) -> Option<std::ops::Range<usize>> {
+    let (_, from_third) = stat.rsplit_once(')')?;
+    let mut fields = from_third.split_ascii_whitespace().skip(48 - 3).map(str::parse);
+    let (start, end) = (fields.next()?.ok()?, fields.next()?.ok()?);
+    (0 < start && start <= end).then_some(start..end)
+}
+
+/// Ends this process without the exit handlers: in a forked child they are its parent's.
+pub fn exit_at_once(code: i32) -> ! {
+    // SAFETY: it does not return, and touches no memory of ours.
+    unsafe { libc::_exit(code) }
+}
+
+/// Whether this process leads a session.
+pub fn leads_session() -> bool {
+    rustix::process::getsid(None).is_ok_and(|leader| leader == rustix::process::getpid())
+}
+
+/// How many threads this process has.
+pub fn count_threads() -> io::Result<usize> {
+    Ok(fs::read_dir("/proc/self/task")?.count())
+}
+
+/// The children that the calling thread has started or inherited, those not reaped yet among them.
+pub fn children_of_this_thread() -> io::Result<Vec<u32>> {
+    let list = fs::read_to_string("/proc/thread-self/children")?;
+    Ok(list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect())
+}
+
 /// Whether orphans among the descendants of this process become its children, which it then has to
 /// reap, rather than those of the machine's first process. Does not pass on to children.
 pub fn become_subreaper(on: bool) -> io::Result<()> {

@@ -17,6 +17,7 @@
 //! | [`Step::ParentDeath`] | child | `prctl(PR_SET_PDEATHSIG)`, then: is the parent still the parent? |
 //! | [`Step::Stdio`] | child | descriptors 0, 1 and 2 |
 //! | [`Step::Directory`] | child | `chdir` |
+//! | [`Step::Limits`] | child | `prlimit`, `setpriority`, `sched_setaffinity`, `PR_SET_NO_NEW_PRIVS` |
 //! | [`Step::Descriptors`] | child | all from 3 up become close-on-exec, but those to keep |
 //! | [`Step::Exec`] | child | the signal mask is emptied, then `execve` |
 //!
@@ -50,6 +51,7 @@
 //! still be busy (`ETXTBSY`).
 
 mod child;
+mod fork;
 #[cfg(test)]
 mod tests;
 
@@ -63,6 +65,10 @@ use std::ptr;
 
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
+
+pub use fork::{Forked, Kin, fork};
+pub use rustix::process::{Resource, Rlimit};
+pub use rustix::thread::CpuSet;
 
 use crate::host;
 use crate::pidfd::PidFd;
@@ -94,6 +100,14 @@ pub struct Start<'a> {
     pub stderr: Stdio<'a>,
     /// The directory in which it starts; `None` means the current one.
     pub directory: Option<&'a CStr>,
+    /// What it may use, and how much of it.
+    pub limits: &'a [(Resource, Rlimit)],
+    /// Its place in the queue for the processors, from -20, first, to 19; `None` is this thread's.
+    pub nice: Option<i32>,
+    /// The processors that it may run on; `None` are this thread's.
+    pub processors: Option<&'a CpuSet>,
+    /// Whether it, and all that it executes, can never gain privileges: set-user-id has no effect.
+    pub no_new_privileges: bool,
     /// Whether it leads a session, and a process group, of its own.
     pub new_session: bool,
     /// Whether the kernel kills it when the *thread* that calls [`start`] ends: that has to be a
@@ -119,6 +133,10 @@ impl<'a> Start<'a> {
             stdout: Stdio::Inherit,
             stderr: Stdio::Inherit,
             directory: None,
+            limits: &[],
+            nice: None,
+            processors: None,
+            no_new_privileges: false,
             new_session: false,
             die_with_parent: false,
         }
@@ -182,6 +200,11 @@ pub struct StartError {
 }
 
 impl StartError {
+    /// That a step of starting `program` failed, as told by another process.
+    pub fn new(step: Step, errno: i32, program: &str) -> StartError {
+        StartError { step, errno, program: program.into() }
+    }
+
     /// The kernel's reason, without what was tried.
     pub fn error(&self) -> io::Error {
         io::Error::from_raw_os_error(self.errno)
@@ -204,10 +227,36 @@ pub enum Step {
     Stdio,
     /// Changing to its directory.
     Directory,
+    /// Setting its limits, its priority, its processors and its privileges.
+    Limits,
     /// Giving it the descriptors to keep, and no others.
     Descriptors,
     /// Executing its program.
     Exec,
+}
+
+impl Step {
+    const ALL: [Step; 9] = [
+        Step::Prepare,
+        Step::Clone,
+        Step::Session,
+        Step::ParentDeath,
+        Step::Stdio,
+        Step::Directory,
+        Step::Limits,
+        Step::Descriptors,
+        Step::Exec,
+    ];
+
+    /// The step's place among all of them, by which one process names it to another.
+    pub fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// The step at this place.
+    pub fn numbered(number: u8) -> Option<Step> {
+        Step::ALL.get(usize::from(number)).copied()
+    }
 }
 
 impl fmt::Display for Step {
@@ -219,6 +268,7 @@ impl fmt::Display for Step {
             Step::ParentDeath => "parent-death signal",
             Step::Stdio => "redirection",
             Step::Directory => "change of directory",
+            Step::Limits => "setting of limits",
             Step::Descriptors => "inheritance of descriptors",
             Step::Exec => "exec",
         })

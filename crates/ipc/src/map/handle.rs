@@ -320,7 +320,7 @@ where
 
 /// The key that was read from a cell, if there was one.
 fn decode_key<K: DeserializeOwned>(bytes: Option<&[u8]>) -> Result<K, Error> {
-    codec::decode(Route::Pipe, bytes.ok_or(OUTSIDE)?)
+    codec::decode(Route::Alone, bytes.ok_or(OUTSIDE)?)
 }
 
 /// The entries of a [`Map`].

@@ -22,6 +22,8 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::os::fd::{BorrowedFd, OwnedFd};
+// Not of the models: these words are a process's own.
+use std::sync::atomic as cell;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use multiproc_sys::host;
@@ -83,10 +85,8 @@ pub struct Segment {
 pub(crate) struct Inner {
     memory: Arc<Memory>,
     geometry: Geometry,
-    slot: Slot,
-    pub(crate) generation: u32,
-    /// A forked copy of this process must not leave in its name.
-    pid: u32,
+    /// As whom this process takes part; changed in a child that was forked, while it has one thread.
+    me: Me,
     /// The objects that this process has handles of.
     objects: Mutex<HashMap<u32, Weak<Object>>>,
     /// Those that it has none of any more, but could not let go of.
@@ -95,6 +95,30 @@ pub(crate) struct Inner {
     leaves: bool,
     /// Slots that count as dead without proof, for the stepping harness: a bit each.
     pub(crate) fenced: AtomicU64,
+}
+
+/// Who takes part.
+struct Me {
+    slot: cell::AtomicU16,
+    generation: cell::AtomicU32,
+    /// A copy of this process that was forked behind our back must not leave in its name.
+    pid: cell::AtomicU32,
+}
+
+impl Me {
+    fn new(slot: Slot, generation: u32) -> Me {
+        Me {
+            slot: cell::AtomicU16::new(slot.index() as u16),
+            generation: cell::AtomicU32::new(generation),
+            pid: cell::AtomicU32::new(host::pid()),
+        }
+    }
+
+    fn set(&self, slot: Slot, generation: u32) {
+        self.slot.store(slot.index() as u16, Relaxed);
+        self.generation.store(generation, Relaxed);
+        self.pid.store(host::pid(), Relaxed);
+    }
 }
 
 /// What a new segment is to be like.
@@ -169,6 +193,12 @@ impl Builder {
 fn current_slot() -> &'static Mutex<Option<Segment>> {
     static CURRENT: OnceLock<Mutex<Option<Segment>>> = OnceLock::new();
     CURRENT.get_or_init(|| Mutex::new(None))
+}
+
+/// The segments that this process takes part in.
+fn joined() -> MutexGuard<'static, Vec<WeakSegment>> {
+    static JOINED: Mutex<Vec<WeakSegment>> = Mutex::new(Vec::new());
+    JOINED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Segment {
@@ -272,8 +302,8 @@ impl Segment {
         let (slot, generation) =
             claimed.ok_or(Error::TooManyParticipants(geometry.participants))?;
         let mut inner = Arc::into_inner(unclaimed.inner).expect("nobody else has seen it yet");
-        (inner.slot, inner.generation, inner.leaves) = (slot, generation, true);
-        Ok(Segment { inner: Arc::new(inner) })
+        (inner.me, inner.leaves) = (Me::new(slot, generation), true);
+        Ok(Segment { inner: Arc::new(inner) }.noted())
     }
 
     /// Takes the place that the parent reserved, in the memory that it passed on.
@@ -292,7 +322,48 @@ impl Segment {
             .adopt(place.generation, place.parent, host::pid(), identity)
             .ok_or(Error::ReservationGone)?;
         Arc::get_mut(&mut segment.inner).expect("nobody else has seen it yet").leaves = true;
-        Ok(segment)
+        Ok(segment.noted())
+    }
+
+    /// Notes that this process takes part in it.
+    fn noted(self) -> Segment {
+        let mut joined = joined();
+        joined.retain(|segment| segment.upgrade().is_some());
+        joined.push(self.downgrade());
+        drop(joined);
+        self
+    }
+
+    /// All segments that this process takes part in.
+    pub(crate) fn all_joined() -> Vec<Segment> {
+        joined().iter().filter_map(WeakSegment::upgrade).collect()
+    }
+
+    /// Gives whoever will adopt `place` all that this process has: to be called before it forks.
+    pub(crate) fn share_all_with(&self, place: Place) -> Result<(), Error> {
+        let slot = Slot::new(place.slot as u16);
+        let row = self.geometry().share(place.slot, 0);
+        self.memory().commit(row, self.geometry().share(place.slot + 1, 0) - row)?;
+        let _catalog = self.catalog()?;
+        for index in self.entries() {
+            if self.is_marked(self.slot(), Mark::Attached, index) {
+                // DEATH: the reservation names this process; the sweep after its death clears the marks.
+                self.set_mark(slot, Mark::Touched, index);
+                self.set_mark(slot, Mark::Attached, index);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes part, from now on, in the place that was reserved for this process, which is a forked copy
+    /// of the one whose handles it has.
+    pub(crate) fn move_to(&self, place: Place) -> Result<(), Error> {
+        let slot = Slot::new(place.slot as u16);
+        self.participant(slot)
+            .adopt(place.generation, place.parent, host::pid(), this_process()?)
+            .ok_or(Error::ReservationGone)?;
+        self.inner.me.set(slot, place.generation);
+        Ok(())
     }
 
     pub(crate) fn over(
@@ -304,9 +375,7 @@ impl Segment {
         let inner = Inner {
             memory,
             geometry,
-            slot,
-            generation,
-            pid: host::pid(),
+            me: Me::new(slot, generation),
             objects: Mutex::new(HashMap::new()),
             late: Mutex::new(Vec::new()),
             leaves: false,
@@ -369,7 +438,13 @@ impl Segment {
 
     #[inline]
     pub(crate) fn slot(&self) -> Slot {
-        self.inner.slot
+        Slot::new(self.inner.me.slot.load(Relaxed))
+    }
+
+    /// Which bearer of its slot this process is.
+    #[cfg(feature = "testing")]
+    pub(crate) fn generation(&self) -> u32 {
+        self.inner.me.generation.load(Relaxed)
     }
 
     pub(crate) fn file(&self) -> BorrowedFd<'_> {
@@ -487,10 +562,11 @@ pub(crate) struct Place {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if self.leaves && self.pid == host::pid() {
+        if self.leaves && self.me.pid.load(Relaxed) == host::pid() {
             let (memory, geometry) = (self.memory.clone(), self.geometry);
-            let segment = Segment::over(memory, geometry, self.slot, self.generation);
-            recovery::leave(&segment, self.generation);
+            let slot = Slot::new(self.me.slot.load(Relaxed));
+            let generation = self.me.generation.load(Relaxed);
+            recovery::leave(&Segment::over(memory, geometry, slot, generation), generation);
         }
     }
 }

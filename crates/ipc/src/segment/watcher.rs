@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use multiproc_sys::clock::Deadline;
@@ -54,13 +54,17 @@ struct Inbox {
     notice: Notice,
 }
 
+/// The inbox of the thread that runs, and the process in which it does: a forked child has a copy of
+/// the inbox, and no thread.
+static INBOX_OF: Mutex<Option<(u32, Arc<Inbox>)>> = Mutex::new(None);
+
 /// The watcher's inbox; the thread is started on first use.
-fn inbox() -> Result<&'static Arc<Inbox>, Error> {
-    static INBOX: OnceLock<Arc<Inbox>> = OnceLock::new();
-    static STARTING: Mutex<()> = Mutex::new(());
-    let _one_at_a_time = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(inbox) = INBOX.get() {
-        return Ok(inbox);
+fn inbox() -> Result<Arc<Inbox>, Error> {
+    let mut current = INBOX_OF.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((pid, inbox)) = &*current
+        && *pid == host::pid()
+    {
+        return Ok(inbox.clone());
     }
     let started = || -> io::Result<Arc<Inbox>> {
         let inbox = Arc::new(Inbox { requests: Mutex::new(Vec::new()), notice: Notice::new()? });
@@ -70,7 +74,45 @@ fn inbox() -> Result<&'static Arc<Inbox>, Error> {
         Ok(inbox)
     };
     let inbox = started().map_err(Error::system("starting the watcher thread"))?;
-    Ok(INBOX.get_or_init(|| inbox))
+    // What a forked child has of its parent's is left to lie: closing it would tell nobody.
+    std::mem::forget(current.replace((host::pid(), inbox.clone())));
+    Ok(inbox)
+}
+
+/// Whether this process has the thread.
+pub(crate) fn is_running() -> bool {
+    let current = INBOX_OF.lock().unwrap_or_else(PoisonError::into_inner);
+    current.as_ref().is_some_and(|(pid, _)| *pid == host::pid())
+}
+
+/// Runs `work` while the watcher, if there is one, does nothing: for a fork, after which it is not
+/// there in the child.
+///
+/// # Errors
+/// When the thread is gone.
+pub(crate) fn paused<R>(work: impl FnOnce() -> R) -> Result<R, Error> {
+    if !is_running() {
+        return Ok(work());
+    }
+    let (reached, is_reached) = std::sync::mpsc::sync_channel(1);
+    let (resume, is_over) = std::sync::mpsc::channel::<()>();
+    let pid = host::pid();
+    request(Request::Run(Box::new(move || {
+        let _ = reached.send(());
+        let _ = is_over.recv();
+    })))?;
+    is_reached.recv().map_err(|_| Error::System {
+        doing: "pausing the watcher thread",
+        source: io::Error::other("it is gone"),
+    })?;
+    let result = work();
+    if pid == host::pid() {
+        drop(resume);
+    } else {
+        // Who waits at the other end is not here.
+        std::mem::forget(resume);
+    }
+    Ok(result)
 }
 
 fn request(request: Request) -> Result<(), Error> {

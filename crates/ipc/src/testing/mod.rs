@@ -316,7 +316,7 @@ fn locks(segment: &Segment) -> impl Iterator<Item = (ObjectId, Kind, u64)> {
 /// Leaves the segment in the name of the participant in `slot`.
 pub fn leave_as(segment: &Segment, slot: u32) {
     let participant = segment.seen_from(Slot::new(slot as u16));
-    recovery::leave(&participant, participant.inner.generation);
+    recovery::leave(&participant, participant.generation());
 }
 
 fn tables(segment: &Segment) -> impl Iterator<Item = RawTable<'_>> {

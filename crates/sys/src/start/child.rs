@@ -39,29 +39,52 @@ pub(super) extern "C" fn begin(plan: *mut c_void) -> c_int {
 
 fn run(plan: &Plan<'_>) -> Result<Infallible, Failure> {
     let start = plan.start;
-    reset_signals();
-    if start.new_session {
-        rustix::process::setsid().map_err(|errno| (Step::Session, errno))?;
-    }
-    if start.die_with_parent {
-        die_with(plan.parent).map_err(|errno| (Step::ParentDeath, errno))?;
-    }
-    redirect(start).map_err(|errno| (Step::Stdio, errno))?;
-    if let Some(directory) = start.directory {
-        rustix::process::chdir(directory).map_err(|errno| (Step::Directory, errno))?;
-    }
+    reset_signals(&[]);
+    set_up(start, plan.parent)?;
     keep_only(start).map_err(|errno| (Step::Descriptors, errno))?;
     // Last, because a signal that came meanwhile is taken now.
     set_signal_mask(0);
     Err((Step::Exec, execute(plan)))
 }
 
-/// Gives every signal its default disposition. An exec would do so for those with a handler, but
-/// leave ignored what the parent ignores: SIGPIPE, in a Rust program.
-fn reset_signals() {
+/// Does what is asked of a child before its program, or what it forked for, begins.
+pub(super) fn set_up(start: &Start<'_>, parent: u32) -> Result<(), Failure> {
+    if start.new_session {
+        rustix::process::setsid().map_err(|errno| (Step::Session, errno))?;
+    }
+    if start.die_with_parent {
+        die_with(parent).map_err(|errno| (Step::ParentDeath, errno))?;
+    }
+    redirect(start).map_err(|errno| (Step::Stdio, errno))?;
+    if let Some(directory) = start.directory {
+        rustix::process::chdir(directory).map_err(|errno| (Step::Directory, errno))?;
+    }
+    limit(start).map_err(|errno| (Step::Limits, errno))
+}
+
+/// Sets what may only get less without privileges, privileges last.
+fn limit(start: &Start<'_>) -> Result<(), Errno> {
+    if let Some(nice) = start.nice {
+        rustix::process::setpriority_process(None, nice)?;
+    }
+    if let Some(processors) = start.processors {
+        rustix::thread::sched_setaffinity(None, processors)?;
+    }
+    for (resource, limit) in start.limits {
+        rustix::process::setrlimit(*resource, *limit)?;
+    }
+    if start.no_new_privileges {
+        rustix::thread::set_no_new_privs(true)?;
+    }
+    Ok(())
+}
+
+/// Gives every signal `but` a few its default disposition. An exec would do so for those with a handler,
+/// but leave ignored what the parent ignores: SIGPIPE, in a Rust program.
+pub(super) fn reset_signals(but: &[c_int]) {
     // A `struct sigaction` of zeros is SIG_DFL, and longer than the kernel's on any machine.
     let default = [0u64; 8];
-    for signal in 1..=SIGNALS {
+    for signal in (1..=SIGNALS).filter(|signal| !but.contains(signal)) {
         let none = ptr::null_mut::<c_void>();
         // SAFETY: the kernel reads no more than `default` has. The table of dispositions is the
         // child's own, a copy, without CLONE_SIGHAND. Only SIGKILL and SIGSTOP are refused.

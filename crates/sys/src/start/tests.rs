@@ -54,12 +54,12 @@ fn environment_and(added: &[String]) -> Vec<CString> {
 }
 
 /// A start of nothing in particular, to be completed.
-fn plain() -> Start<'static> {
+pub(super) fn plain() -> Start<'static> {
     Start::new(Program::This, &[], &[])
 }
 
 /// Waits for the end of a child, and no longer than it should take.
-fn finish(child: &PidFd) -> Ended {
+pub(super) fn finish(child: &PidFd) -> Ended {
     if !child.wait(soon()).unwrap() {
         let _ = child.signal(libc::SIGKILL);
         panic!("{child:?} did not end");
@@ -153,7 +153,7 @@ fn only(name: &str) -> Vec<CString> {
 
 /// Runs the body of a test in a process that does nothing else, and leads a session: this test
 /// binary, which arrives here again. What it prints appears if it fails.
-fn alone(body: impl FnOnce()) {
+pub(super) fn alone(body: impl FnOnce()) {
     let name = name_of(&body);
     if env::var_os(ALONE).is_some_and(|alone| alone == name) {
         return body();
@@ -190,6 +190,6 @@ fn descriptors() -> BTreeMap<RawFd, PathBuf> {
 }
 
 /// Whether this process has any child, living or zombie.
-fn has_children() -> bool {
+pub(super) fn has_children() -> bool {
     waitpid(None, Some(WaitPidFlag::WNOHANG)) != Err(nix::Error::ECHILD)
 }

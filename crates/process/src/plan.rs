@@ -1,0 +1,44 @@
+//! Executing a program as a child.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
+
+use multiproc_ipc::family;
+use multiproc_sys::start::{Program, Start, StartError, Started, start};
+
+use crate::options::{Given, Options};
+use crate::outcome::SpawnError;
+use crate::relatives;
+
+/// Everything that the start routine needs, to be carried to the thread that starts.
+pub(crate) struct Plan {
+    /// None is this executable.
+    pub(crate) program: Option<CString>,
+    pub(crate) arguments: Vec<CString>,
+    pub(crate) environment: Vec<CString>,
+    /// Descriptors to keep that the caller owns until the start is over.
+    pub(crate) borrowed: Vec<RawFd>,
+    pub(crate) options: Options,
+    pub(crate) streams: Given,
+}
+
+impl Plan {
+    /// Starts a child on the thread that lives as long as the process.
+    pub(crate) fn start(self) -> Result<Started, SpawnError> {
+        let lowered = self.options.lowered()?;
+        let started = family::run_on_watcher(move || {
+            // SAFETY: whoever made the plan waits for this to return, and owns them meanwhile.
+            let borrowed = self.borrowed.iter().map(|fd| unsafe { BorrowedFd::borrow_raw(*fd) });
+            let keep: Vec<BorrowedFd<'_>> =
+                borrowed.chain(self.options.keep.iter().map(|owned| owned.as_fd())).collect();
+            let program = self.program.as_deref().map_or(Program::This, Program::Path);
+            let plan = Start::new(program, &self.arguments, &self.environment);
+            let plan = Start { keep: &keep, ..plan };
+            let started = start(&lowered.complete(&self.options, &self.streams, plan))?;
+            relatives::note(started.pid);
+            Ok(started)
+        });
+        let started: Result<Started, StartError> = started?;
+        Ok(started?)
+    }
+}

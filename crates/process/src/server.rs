@@ -1,0 +1,354 @@
+//! The fork server: a process that has come no further than `init`, and forks.
+//!
+//! It is this program, executed once more. It has one thread, so that a fork of it is sound, and is
+//! small, so that a fork of it is quick. It forks *siblings*: children of this process, which it signals,
+//! reaps and takes along when it ends as it does all others. Who asks holds the lock of the one
+//! connection until it has an answer.
+//!
+//! # If a process dies
+//!
+//! * This process: the server is killed with it, and so is every child that is not detached.
+//! * The server, before it forks: the next one is asked.
+//! * The server, after it has forked and before it has answered: once it is dead, a child of this
+//!   process's watcher that nobody has charge of can only be the one that was asked for.
+//! * The child: as after any start.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::OsString;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use multiproc_ipc::{Descriptor, Pipe, PipeError, family};
+use multiproc_sys::pidfd::PidFd;
+use multiproc_sys::start::{self, Forked, Kin, Program, Start, StartError, Started, Step};
+use multiproc_sys::{descriptor, process, signals};
+use serde::{Deserialize, Serialize};
+
+use crate::bootstrap::{self, Bootstrap, SERVER, VARIABLE};
+use crate::options::{Given, Options, Stream, c_string};
+use crate::outcome::SpawnError;
+use crate::plan::Plan;
+use crate::relatives;
+use crate::spawn::title;
+
+/// How long the server may take for an answer. It needs a fraction of a millisecond, unless it is
+/// stopped.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How many servers are asked, one after the other is killed.
+const SERVERS: u32 = 4;
+/// Room in the server's command line for the names of its children.
+const TITLE_BYTES: usize = 128;
+const SIGKILL: i32 = 9;
+const EBUSY: i32 = 16;
+const EINVAL: i32 = 22;
+
+/// What the server is asked for: a child.
+#[derive(Debug, Serialize, Deserialize)]
+struct Request {
+    bootstrap: String,
+    title: Vec<u8>,
+    /// What it has under which number.
+    descriptors: Vec<(RawFd, Descriptor)>,
+    streams: [Passed; 3],
+    /// Its environment, if that is not the server's.
+    environment: Option<Vec<(Vec<u8>, Vec<u8>)>>,
+    options: Options,
+}
+
+/// A standard stream on its way to the server.
+#[derive(Debug, Serialize, Deserialize)]
+enum Passed {
+    Inherit,
+    Null,
+    Of(Descriptor),
+}
+
+/// What the server answers.
+#[derive(Debug, Serialize, Deserialize)]
+enum Reply {
+    /// The child runs.
+    Started(u32, Descriptor),
+    /// It has ended before it could begin, and is to be reaped.
+    Stillborn(u32, Descriptor, Refusal),
+    /// There is none.
+    Failed(Refusal),
+}
+
+/// Which step of a start failed, and the kernel's reason.
+#[derive(Debug, Serialize, Deserialize)]
+struct Refusal {
+    step: u8,
+    errno: i32,
+}
+
+impl From<StartError> for Refusal {
+    fn from(error: StartError) -> Refusal {
+        Refusal { step: error.step.number(), errno: error.errno }
+    }
+}
+
+impl From<Refusal> for SpawnError {
+    fn from(refusal: Refusal) -> SpawnError {
+        let step = Step::numbered(refusal.step).unwrap_or(Step::Prepare);
+        SpawnError::Start(StartError::new(step, refusal.errno, "a fork"))
+    }
+}
+
+/// A server that runs, as the process sees it that has started it.
+struct Server {
+    /// Who has started it: in a forked child it is somebody else's.
+    parent: u32,
+    process: Started,
+    pipe: Pipe<Request, Reply>,
+    /// Its environment and directory, which its children have too.
+    environment: BTreeMap<OsString, OsString>,
+    directory: Option<OsString>,
+}
+
+static RUNNING: Mutex<Option<Server>> = Mutex::new(None);
+
+/// Has the server fork a child.
+pub(crate) fn start(
+    bootstrap: &Bootstrap,
+    options: &Options,
+    streams: Given,
+) -> Result<Started, SpawnError> {
+    let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    if running.as_ref().is_some_and(|server| server.parent != std::process::id()) {
+        // A forked child has no use for its parent's, and must not end it.
+        std::mem::forget(running.take());
+    }
+    for _ in 0..SERVERS {
+        let server = match &*running {
+            Some(server) => server,
+            None => running.insert(Server::start()?),
+        };
+        let request = server.request(bootstrap, options, &streams)?;
+        match server.ask(&request) {
+            Ok(reply) => return reply.taken(),
+            Err(PipeError::Message(error)) => return Err(error.into()),
+            Err(_) => {
+                let ended = running.take().expect("it was just asked");
+                if let Some(child) = ended.end()? {
+                    return Ok(child);
+                }
+            }
+        }
+    }
+    Err(SpawnError::ForkServer("was killed each time that it was asked".into()))
+}
+
+impl Reply {
+    /// The child, which this process has charge of from now on.
+    fn taken(self) -> Result<Started, SpawnError> {
+        let started = |pid: u32, pidfd: Descriptor| {
+            relatives::note(pid);
+            Started { pid, pidfd: PidFd::from_owned(pidfd.into()) }
+        };
+        match self {
+            Reply::Started(pid, pidfd) => Ok(started(pid, pidfd)),
+            Reply::Stillborn(pid, pidfd, refusal) => {
+                let child = started(pid, pidfd);
+                let _ = child.pidfd.wait(None).and_then(|_| child.pidfd.reap());
+                relatives::remove(pid);
+                Err(refusal.into())
+            }
+            Reply::Failed(refusal) => Err(refusal.into()),
+        }
+    }
+}
+
+impl Server {
+    fn start() -> Result<Server, SpawnError> {
+        let (here, there) = UnixStream::pair().map_err(SpawnError::Descriptors)?;
+        let parent = std::process::id();
+        let environment: BTreeMap<_, _> =
+            env::vars_os().filter(|(name, _)| name != VARIABLE).collect();
+        let mut entries = Options::default().environment()?;
+        entries.push(c_string(format!("{VARIABLE}={SERVER}{parent} {}", there.as_raw_fd()))?);
+        let mut name = title("fork server").into_vec();
+        name.resize(name.len().max(TITLE_BYTES), b' ');
+        let plan = Plan {
+            program: None,
+            arguments: vec![c_string(OsString::from_vec(name))?],
+            environment: entries,
+            borrowed: vec![there.as_raw_fd()],
+            options: Options::default(),
+            streams: [const { Stream::Inherit }; 3],
+        };
+        let process = plan.start()?;
+        let pidfd = process.pidfd.as_fd().try_clone_to_owned();
+        let ended = PidFd::from_owned(pidfd.map_err(SpawnError::Descriptors)?);
+        let (watched, pid) = (ended.as_fd().try_clone_to_owned(), process.pid);
+        family::when_ready(watched.map_err(SpawnError::Descriptors)?, move || reap(pid, &ended))?;
+        let directory = current_directory();
+        Ok(Server { parent, process, pipe: Pipe::from(here), environment, directory })
+    }
+
+    /// What the server is told for a child.
+    fn request(
+        &self,
+        bootstrap: &Bootstrap,
+        options: &Options,
+        streams: &Given,
+    ) -> Result<Request, SpawnError> {
+        let descriptor = |fd: &dyn AsFd| {
+            fd.as_fd().try_clone_to_owned().map(Descriptor::from).map_err(SpawnError::Descriptors)
+        };
+        let passed = |stream: &Stream| {
+            Ok::<_, SpawnError>(match stream {
+                Stream::Inherit => Passed::Inherit,
+                Stream::Null => Passed::Null,
+                Stream::Of(given) => Passed::Of(descriptor(given)?),
+            })
+        };
+        let [stdin, stdout, stderr] = streams;
+        let mut descriptors = Vec::new();
+        for number in bootstrap.numbers() {
+            // SAFETY: whoever starts the child owns it meanwhile.
+            let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(number) };
+            descriptors.push((number, descriptor(&fd)?));
+        }
+        for fd in &options.keep {
+            descriptors.push((fd.as_raw_fd(), descriptor(fd)?));
+        }
+        let mut options = options.clone();
+        if options.directory.is_none() {
+            let directory = current_directory();
+            options.directory = directory.filter(|now| Some(now) != self.directory.as_ref());
+        }
+        let environment = options.variables();
+        let same = environment.iter().eq(&self.environment);
+        let bytes = |(name, value): (OsString, OsString)| (name.into_vec(), value.into_vec());
+        Ok(Request {
+            bootstrap: bootstrap.to_string(),
+            title: title(&bootstrap.name).into_vec(),
+            descriptors,
+            streams: [passed(stdin)?, passed(stdout)?, passed(stderr)?],
+            environment: (!same).then(|| environment.into_iter().map(bytes).collect()),
+            options,
+        })
+    }
+
+    fn ask(&self, request: &Request) -> Result<Reply, PipeError> {
+        self.pipe.send_timeout(request, PATIENCE)?;
+        self.pipe.recv_timeout(PATIENCE)
+    }
+
+    /// Ends a server that has ended already, or does not answer; gives the child that it has forked and
+    /// could not tell of, if there is one.
+    fn end(self) -> Result<Option<Started>, SpawnError> {
+        let Started { pid, pidfd } = self.process;
+        let _ = pidfd.signal(SIGKILL);
+        pidfd.wait(None).map_err(SpawnError::Descriptors)?;
+        reap(pid, &pidfd);
+        // On the thread that has started the server, so that no other start is under way.
+        let strays = family::run_on_watcher(|| {
+            let children = process::children_of_this_thread().unwrap_or_default();
+            let stray = children.into_iter().find(|child| !relatives::knows(*child));
+            stray.inspect(|child| relatives::note(*child))
+        })?;
+        let Some(pid) = strays else { return Ok(None) };
+        // Nobody else reaps it, so its number is its own.
+        let pidfd = PidFd::open(pid).map_err(SpawnError::Descriptors)?;
+        Ok(Some(Started { pid, pidfd }))
+    }
+}
+
+fn current_directory() -> Option<OsString> {
+    env::current_dir().ok().map(PathBuf::into_os_string)
+}
+
+/// Takes leave of a server that has ended; again if need be.
+fn reap(pid: u32, pidfd: &PidFd) {
+    let _ = pidfd.reap();
+    relatives::remove(pid);
+}
+
+/// What a server does, until its parent is gone.
+pub(crate) fn serve(pipe: RawFd) -> ! {
+    // SAFETY: the parent passed it under this number for us to own.
+    let stream = UnixStream::from(unsafe { OwnedFd::from_raw_fd(pipe) });
+    let _ = descriptor::close_on_exec(pipe);
+    let pipe: Pipe<Reply, Request> = Pipe::from(stream);
+    // What the terminal sends to the parent's group is for its children.
+    signals::blocked(|| {
+        while let Ok(request) = pipe.recv() {
+            let reply = fork(request, &pipe);
+            if pipe.send(&reply).is_err() {
+                break;
+            }
+        }
+    });
+    process::exit_at_once(0)
+}
+
+/// Forks a child; in that, does not return.
+fn fork(request: Request, pipe: &Pipe<Reply, Request>) -> Reply {
+    let refused = |errno| Reply::Failed(Refusal { step: Step::Prepare.number(), errno });
+    if process::count_threads().ok() != Some(1) {
+        return refused(EBUSY);
+    }
+    let Ok(lowered) = request.options.lowered() else { return refused(EINVAL) };
+    let Request { bootstrap, title, descriptors, streams, environment, options } = request;
+    let given = streams.map(|stream| match stream {
+        Passed::Inherit => Stream::Inherit,
+        Passed::Null => Stream::Null,
+        Passed::Of(descriptor) => Stream::Of(Arc::new(descriptor.into())),
+    });
+    let start = lowered.complete(&options, &given, Start::new(Program::This, &[], &[]));
+    // SAFETY: there is one thread.
+    let forked = unsafe { start::fork(&start, Kin::Sibling) };
+    let told = |started: Started| (started.pid, Descriptor::from(started.pidfd.into_owned()));
+    match forked {
+        Ok(Forked::Parent(started)) => {
+            let (pid, pidfd) = told(started);
+            Reply::Started(pid, pidfd)
+        }
+        Ok(Forked::Stillborn(started, error)) => {
+            let (pid, pidfd) = told(started);
+            Reply::Stillborn(pid, pidfd, error.into())
+        }
+        Err(error) => Reply::Failed(error.into()),
+        Ok(Forked::Child) => {
+            // SAFETY: the server's own copy is never dropped here: this does not return.
+            drop(unsafe { OwnedFd::from_raw_fd(pipe.as_fd().as_raw_fd()) });
+            drop(given);
+            begin(&bootstrap, &title, descriptors, environment)
+        }
+    }
+}
+
+/// What a forked child does.
+fn begin(
+    bootstrap: &str,
+    title: &[u8],
+    descriptors: Vec<(RawFd, Descriptor)>,
+    environment: Option<Vec<(Vec<u8>, Vec<u8>)>>,
+) -> ! {
+    // SAFETY: there is one thread, here and below.
+    let _ = unsafe { process::set_title(title) };
+    if let Some(environment) = environment {
+        let names: Vec<OsString> = env::vars_os().map(|(name, _)| name).collect();
+        // SAFETY: see above.
+        names.iter().for_each(|name| unsafe { env::remove_var(name) });
+        for (name, value) in environment {
+            // SAFETY: see above.
+            unsafe { env::set_var(OsString::from_vec(name), OsString::from_vec(value)) };
+        }
+    }
+    let descriptors =
+        descriptors.into_iter().map(|(number, descriptor)| (number, descriptor.into())).collect();
+    if descriptor::place(descriptors).is_err() {
+        bootstrap::cannot_enter("cannot have its descriptors");
+    }
+    match bootstrap.parse() {
+        Ok(bootstrap) => bootstrap::enter(bootstrap),
+        Err(()) => bootstrap::cannot_enter("was told something unreadable"),
+    }
+}
