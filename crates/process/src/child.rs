@@ -18,6 +18,7 @@ use crate::memory::{self, OutOfMemory};
 use crate::options::Ends;
 use crate::outcome::JoinError;
 use crate::relatives;
+use crate::tree::kill_tree;
 
 /// When to look again whether a tracer has let go of a child that has ended.
 const TRACED: Duration = Duration::from_millis(1);
@@ -356,13 +357,32 @@ impl Child {
             return self.signal(signal);
         }
         self.note(signal);
+        let send = || process::signal_group(self.shared.pid, signal);
+        Ok(self.unless_gone(send)?.unwrap_or(false))
+    }
+
+    /// Ends it and all that descends from it, by SIGKILL, and says how many processes that were; none if it
+    /// has ended. Blocks for some milliseconds: each is stopped before its children are looked for, so that
+    /// none is started unseen. What has lost its parent is found if it is still in the child's session or
+    /// process group, which it has if it was [asked for](crate::Spawner::own_session).
+    ///
+    /// # Errors
+    /// When one cannot be signalled, as it is another user's. All others are killed all the same.
+    pub fn kill_tree(&self) -> io::Result<usize> {
+        self.note(SIGKILL);
+        let kill = || kill_tree(self.shared.pid, &self.shared.pidfd);
+        Ok(self.unless_gone(kill)?.unwrap_or(0))
+    }
+
+    /// Does something with the child's number, while it is its own.
+    fn unless_gone<R>(&self, work: impl FnOnce() -> io::Result<R>) -> io::Result<Option<R>> {
         // While this is held, nobody reaps it, and its number stays its own.
         let end = self.shared.end.lock().unwrap_or_else(PoisonError::into_inner);
         // Where the kernel reaps, because SIGCHLD is ignored, the number of one that has ended may be
         // another's.
         let pidfd = &self.shared.pidfd;
         let gone = end.is_some() || pidfd.has_ended()? && !pidfd.is_unreaped();
-        Ok(!gone && process::signal_group(self.shared.pid, signal)?)
+        (!gone).then(work).transpose()
     }
 }
 
