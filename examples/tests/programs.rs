@@ -134,7 +134,7 @@ fn logging_writes_whole_lines_of_whoever_exits() {
          [DEBUG/careless] word{word=sat}: so far letters=3\n\
          [ERROR/careless] word{word=}: it has no letters: giving up\n\
          careful has counted 6 letters\n\
-         careless: it exited with code 1 before its function returned\n"
+         careless: it exited with code 1\n"
     );
 }
 

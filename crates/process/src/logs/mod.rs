@@ -128,8 +128,7 @@ impl Logs {
 
     /// What [`install`](Logs::install) installs, to be combined with other layers.
     ///
-    /// Records bear the name that this process has in its current segment now: that of its
-    /// [`Spawner`](crate::Spawner), or `main`.
+    /// Records bear the name that this process has: see [`current_name`](crate::current_name).
     pub fn layer<S>(&self) -> impl Layer<S> + use<S>
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
