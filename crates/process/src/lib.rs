@@ -32,7 +32,6 @@ mod process;
 mod relatives;
 mod server;
 mod spawn;
-#[cfg_attr(not(test), expect(dead_code, reason = "a child calls it, when it can"))]
 mod tree;
 
 pub use bootstrap::init;

@@ -264,10 +264,13 @@ fn current_directory() -> Option<OsString> {
     env::current_dir().ok().map(PathBuf::into_os_string)
 }
 
-/// Takes leave of a server that has ended; again if need be.
-fn reap(pid: u32, pidfd: &PidFd) {
-    let _ = pidfd.reap();
-    relatives::remove(pid);
+/// Takes leave of a server that has ended, again if need be; whether that is over.
+fn reap(pid: u32, pidfd: &PidFd) -> bool {
+    let reaped = !matches!(pidfd.reap(), Ok(None));
+    if reaped {
+        relatives::remove(pid);
+    }
+    reaped
 }
 
 /// What a server does, until its parent is gone.

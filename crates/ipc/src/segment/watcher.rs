@@ -32,10 +32,13 @@ const THREAD: &str = "multiproc-watch";
 
 type Job = Box<dyn FnOnce() + Send>;
 
+/// A job that says whether it is done, and is otherwise tried again in a while.
+type Trial = Box<dyn FnMut() -> bool + Send>;
+
 enum Request {
     Watch(Watched),
     DetachLate(WeakSegment),
-    WhenReady(OwnedFd, Job),
+    WhenReady(OwnedFd, Trial),
     Run(Job),
 }
 
@@ -154,10 +157,11 @@ pub(crate) fn run<R: Send + 'static>(job: impl FnOnce() -> R + Send + 'static) -
     })
 }
 
-/// Calls `job` on the watcher's thread once `descriptor` is readable or hung up.
+/// Calls `job` on the watcher's thread once `descriptor` is readable or hung up, and again every now and
+/// then until it says that it is done.
 pub(crate) fn when_ready(
     descriptor: OwnedFd,
-    job: impl FnOnce() + Send + 'static,
+    job: impl FnMut() -> bool + Send + 'static,
 ) -> Result<(), Error> {
     request(Request::WhenReady(descriptor, Box::new(job)))
 }
@@ -195,15 +199,17 @@ struct Watcher {
     counted: u64,
     /// Those in which this process is still attached to what it has no handle of.
     late: Vec<WeakSegment>,
-    awaited: HashMap<Name, (OwnedFd, Job)>,
+    awaited: HashMap<Name, (OwnedFd, Trial)>,
+    /// What could not be done when it was time.
+    undone: Vec<Trial>,
 }
 
 impl Watcher {
     fn new(inbox: Arc<Inbox>) -> io::Result<Watcher> {
         let descriptors = PollSet::new()?;
         descriptors.add(&inbox.notice, INBOX)?;
-        let (segments, counted, late, awaited) = Default::default();
-        Ok(Watcher { inbox, descriptors, segments, counted, late, awaited })
+        let (segments, counted, late, awaited, undone) = Default::default();
+        Ok(Watcher { inbox, descriptors, segments, counted, late, awaited, undone })
     }
 
     fn run(mut self) {
@@ -220,13 +226,15 @@ impl Watcher {
             );
             let undone: Vec<Request> =
                 requests.into_iter().filter_map(|request| self.take(request).err()).collect();
+            self.undone.retain_mut(|job| !tried(job));
             ready.into_iter().for_each(|name| self.told(name));
             // A panic would end the thread, and with it every child.
             let clean = catch_unwind(AssertUnwindSafe(|| self.look())).unwrap_or(false);
             let looks = self.segments.iter().any(|watch| watch.watched.looks);
             let late = |segment: Segment| !segment.has_let_go();
             self.late.retain(|segment| segment.upgrade().is_some_and(late));
-            let again = looks || !clean || !self.late.is_empty() || !undone.is_empty();
+            let waiting = !self.late.is_empty() || !undone.is_empty() || !self.undone.is_empty();
+            let again = looks || !clean || waiting;
             retry = again.then(|| Deadline::after(RETRY));
             let mut requests = self.inbox.requests.lock().unwrap_or_else(PoisonError::into_inner);
             requests.splice(0..0, undone);
@@ -262,10 +270,12 @@ impl Watcher {
         if matches!(name, INBOX | BELL) {
             return;
         }
-        if let Some((descriptor, job)) = self.awaited.remove(&name) {
+        if let Some((descriptor, mut job)) = self.awaited.remove(&name) {
             self.descriptors.remove(&descriptor);
             drop(descriptor);
-            guarded(job);
+            if !tried(&mut job) {
+                self.undone.push(job);
+            }
             return;
         }
         let (number, slot) = (name >> SLOT_BITS, (name & ((1 << SLOT_BITS) - 1)) as usize);
@@ -350,4 +360,9 @@ fn forget(descriptors: &PollSet, member: &mut Option<Member>) {
 /// Runs a job of somebody else's, whose panic is its own affair.
 fn guarded(job: Job) {
     let _ = catch_unwind(AssertUnwindSafe(job));
+}
+
+/// Whether a job is done; one that panics is.
+fn tried(job: &mut Trial) -> bool {
+    catch_unwind(AssertUnwindSafe(job)).unwrap_or(true)
 }
