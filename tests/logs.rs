@@ -142,6 +142,25 @@ fn record_of_who_has_no_name_is_of_main() {
 }
 
 #[test]
+fn worker_that_is_given_logs_has_installed_them_when_it_begins() {
+    let _guard = guard();
+    fn work(number: u64, twice: bool) -> u64 {
+        info!(number, "here");
+        if twice { 2 * number } else { number }
+    }
+    let logs = Logs::new().unwrap();
+    let spawner = Spawner::new().name("w").logs(&logs);
+    let worker = spawner.spawn(work, (21, true)).unwrap();
+    assert_eq!(worker.join_timeout(SOON).unwrap(), 42);
+    assert_eq!(next(&logs).to_string(), "[INFO/w] here number=21");
+    let captures_nothing = spawner.spawn(|| error!("a closure"), ()).unwrap();
+    captures_nothing.join_timeout(SOON).unwrap();
+    assert_eq!(next(&logs).to_string(), "[ERROR/w] a closure");
+    drop(spawner);
+    must_be_empty(&logs);
+}
+
+#[test]
 fn record_of_a_forked_worker_is_its_own() {
     let _guard = guard();
     fn work(logs: Logs) {
