@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use multiproc::{
     Address, AddressError, Barrier, Client, ConnectError, Counter, Event, Listener, PipeError,
-    Process, Queue, Users,
+    Process, Queue, Spawner, StartMethod, Users,
 };
 use multiproc_sys::host;
 use multiproc_sys::pidfd::PidFd;
@@ -341,6 +341,35 @@ fn files_go_with_the_process_that_made_them_and_with_no_other() {
     let _pipe = connect(&address).unwrap();
     listener.accept_timeout(SOON).unwrap();
     drop(listener);
+    assert_eq!(names_in(directory.path()), [""; 0]);
+}
+
+#[test]
+fn listener_that_is_dropped_is_gone_although_a_forked_child_lives() {
+    let _guard = guard();
+    fn wait_for(event: Event) {
+        event.wait();
+    }
+    // A process that has no other threads, as a fork wants it.
+    fn listen_and_fork(place: String) {
+        let (address, over) = (place.parse().unwrap(), Event::new().unwrap());
+        let listener = Server::bind(&address).unwrap();
+        let fork = Spawner::new().method(StartMethod::Fork);
+        let child = fork.spawn(wait_for, (over.clone(),)).unwrap();
+        support::asleep(&child);
+        drop(listener);
+        let again = Server::bind(&address).unwrap();
+        let _pipe = connect(&address).unwrap();
+        again.accept_timeout(SOON).unwrap();
+        over.set();
+        child.join_timeout(SOON).unwrap();
+    }
+    let directory = support::scratch();
+    let path = directory.path().join("socket").display().to_string();
+    for place in [path, name_of("forked")] {
+        let child = Process::spawn(listen_and_fork, (place,)).unwrap();
+        child.join_timeout(SOON).unwrap();
+    }
     assert_eq!(names_in(directory.path()), [""; 0]);
 }
 

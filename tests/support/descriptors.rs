@@ -28,5 +28,6 @@ pub fn leaving_none_open(work: impl FnOnce()) {
     drop(Queue::<u8>::bounded(1).expect("making a queue"));
     let before = open_now();
     work();
-    eventually("all that was opened is closed", || open_now() == before);
+    // What an earlier test has left to the watcher may be closed by now.
+    eventually("all that was opened is closed", || open_now().is_subset(&before));
 }

@@ -30,6 +30,9 @@ const FAILURE: u8 = 2;
 /// Bytes of arguments or result that fit the mailbox itself.
 const MESSAGE_BYTES: u64 = 448;
 
+/// What a type outside needs, to be [`Selectable`](crate::Selectable): to say by which descriptor.
+pub use crate::select::{Sealed, Source};
+
 /// What a child needs to know to take its place; passed on as text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {

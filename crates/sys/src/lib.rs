@@ -14,7 +14,7 @@
 //! | [`host`] | boot id, pid namespace, page size, processors |
 //! | [`image`] | `dl_iterate_phdr` |
 //! | [`pidfd`] | `pidfd_open`, `pidfd_send_signal`, `waitid(P_PIDFD)` |
-//! | [`poll`] | `poll`, `epoll`, `eventfd`, `inotify`, `pipe` |
+//! | [`poll`] | `poll`, `epoll`, `eventfd`, `timerfd`, `inotify`, `pipe` |
 //! | [`process`] | `prctl`, `killpg`, and which file this process executes |
 //! | [`signals`] | `pthread_sigmask` |
 //! | [`socket`] | `socketpair`, `sendmsg`, `recvmsg`, `bind`, `accept`, `connect`, who is the peer |

@@ -8,7 +8,10 @@ use rustix::event::{EventfdFlags, epoll};
 pub use rustix::event::{PollFd, PollFlags};
 use rustix::fs::inotify;
 use rustix::io::Errno;
-use rustix::time::Timespec;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
 
 use crate::clock::Deadline;
 
@@ -118,6 +121,33 @@ impl AsFd for Notice {
     }
 }
 
+/// Is readable from a moment on.
+#[derive(Debug)]
+pub struct Timer(OwnedFd);
+
+impl Timer {
+    /// A timer that is not set.
+    pub fn new() -> io::Result<Timer> {
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        Ok(Timer(timerfd_create(TimerfdClockId::Monotonic, flags)?))
+    }
+
+    /// Makes it readable from `deadline` on, and not before; never, if there is none.
+    pub fn set(&self, deadline: Option<Deadline>) {
+        let never = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let it_value = deadline.map_or(never, Deadline::timespec);
+        let once = Itimerspec { it_interval: never, it_value };
+        // It can only fail for a time that is none.
+        let _ = timerfd_settime(&self.0, TimerfdTimerFlags::ABSTIME, &once);
+    }
+}
+
+impl AsFd for Timer {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 /// A pipe that carries nothing: its first end is hung up once nobody has the second any more. Both
 /// are closed on exec.
 pub fn lifeline() -> io::Result<(OwnedFd, OwnedFd)> {
@@ -196,6 +226,23 @@ mod tests {
         set.remove(&one);
         drop(one);
         assert_eq!(ready(), []);
+    }
+
+    #[test]
+    fn timer_is_readable_from_its_moment_on_until_it_is_set_again() {
+        let timer = Timer::new().unwrap();
+        let now = || Some(Deadline::after(Duration::ZERO));
+        assert!(!readable(&timer, now()).unwrap());
+        let deadline = Deadline::after(Duration::from_millis(5));
+        timer.set(Some(deadline));
+        assert!(readable(&timer, Some(Deadline::after(Duration::from_secs(30)))).unwrap());
+        assert!(deadline.passed());
+        timer.set(Some(Deadline::after(Duration::from_secs(30))));
+        assert!(!readable(&timer, now()).unwrap());
+        timer.set(Some(deadline));
+        assert!(readable(&timer, now()).unwrap());
+        timer.set(None);
+        assert!(!readable(&timer, now()).unwrap());
     }
 
     #[test]

@@ -10,14 +10,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use multiproc_sys::clock::Deadline;
-use multiproc_sys::poll::{self, PollSet};
+use multiproc_sys::poll::{self, PollSet, Timer};
 use multiproc_sys::socket;
 
 use super::address::Address;
 use super::door::Door;
 use super::handshake::{Challenge, Key, Proof};
 use super::peer::{ConnectError, Users};
+use super::stream::Stream;
 use super::{LIMIT, Pipe, PipeError, after, now};
+use crate::select::{Sealed, Selectable, Source};
 
 /// How many may be at the entrance. Others wait to be accepted.
 const ENTRANCE: usize = 64;
@@ -58,11 +60,13 @@ const MODE: u32 = 0o600;
 pub struct Listener<S, R> {
     /// The listening socket, as long as there is room at the entrance, and who is there.
     set: PollSet,
+    /// In the set, too: when somebody must be sent away.
+    patience: Timer,
     entrance: Mutex<Entrance>,
     rules: Rules,
     /// Goes before the socket: who connects in between is refused.
     _door: Option<Door>,
-    socket: OwnedFd,
+    socket: Stream,
     data: PhantomData<fn(S) -> R>,
 }
 
@@ -161,8 +165,11 @@ impl<S, R> ListenerBuilder<S, R> {
         socket::listen(&socket, backlog).map_err(system("listening"))?;
         let set = PollSet::new().map_err(system("making a set of descriptors"))?;
         set.add(&socket, 0).map_err(system("watching a socket"))?;
+        let patience = Timer::new().map_err(system("making a timer"))?;
+        set.add(&patience, 0).map_err(system("watching a timer"))?;
         let entrance = Mutex::default();
-        Ok(Listener { set, entrance, rules, _door: door, socket, data: PhantomData })
+        let (socket, data) = (socket.into(), PhantomData);
+        Ok(Listener { set, patience, entrance, rules, _door: door, socket, data })
     }
 }
 
@@ -223,13 +230,9 @@ impl<S, R> Listener<S, R> {
             if let Some(done) = entrance.done.take() {
                 return done.map(Pipe::retyped);
             }
-            // All have the same patience.
-            let first = entrance.asked.front().map(|asked| asked.until);
             drop(entrance);
-            let until = first.map_or(deadline, |first| Some(first.or_earlier(deadline)));
-            let ready = poll::readable(&self.set, until);
-            let ready = ready.map_err(self.system("waiting"))?;
-            if !ready && deadline.is_some_and(|deadline| deadline.passed()) {
+            let ready = poll::readable(&self.set, deadline).map_err(self.system("waiting"))?;
+            if !ready {
                 return Err(ConnectError::Timeout { address: self.address().clone() });
             }
         }
@@ -242,6 +245,8 @@ impl<S, R> Listener<S, R> {
     /// Looks who has come and who has answered, until somebody is done with. Never blocks.
     fn look(&self, entrance: &mut Entrance) {
         self.hear(entrance);
+        // All have the same patience.
+        self.patience.set(entrance.asked.front().map(|asked| asked.until));
         while entrance.done.is_none() && entrance.asked.len() < ENTRANCE {
             match socket::accept(&self.socket) {
                 Ok(Some(stream)) => self.greet(stream, entrance),
@@ -279,6 +284,9 @@ impl<S, R> Listener<S, R> {
             && self.set.add(&pipe, 0).is_ok()
         {
             let until = Deadline::after(self.rules.patience);
+            if entrance.asked.is_empty() {
+                self.patience.set(Some(until));
+            }
             entrance.asked.push_back(Asked { pipe, challenge, until });
         }
     }
@@ -316,6 +324,22 @@ impl<S, R> Listener<S, R> {
         ConnectError::system(self.address(), doing)
     }
 }
+
+impl<S, R> Selectable for Listener<S, R> {
+    fn is_ready(&self) -> bool {
+        let mut entrance = self.entrance();
+        if entrance.done.is_none() {
+            self.look(&mut entrance);
+        }
+        entrance.done.is_some()
+    }
+
+    fn source(&self) -> Source<'_> {
+        Source::Descriptor(self.as_fd())
+    }
+}
+
+impl<S, R> Sealed for Listener<S, R> {}
 
 /// It is readable when [`try_accept`](Listener::try_accept) has something to do, which may come to
 /// nothing.

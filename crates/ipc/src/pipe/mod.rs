@@ -74,6 +74,7 @@ pub(crate) use self::stream::hang_up_all_but;
 use self::turn::{Holder, Turn};
 use crate::codec;
 use crate::error::Error;
+use crate::select::{self, Selectable};
 
 /// Bytes of a received message, at most, unless the receiver says otherwise.
 const LIMIT: u64 = 1 << 30;
@@ -421,6 +422,19 @@ impl<S, R> AsFd for Pipe<S, R> {
         self.stream.as_fd()
     }
 }
+
+impl<S, R: DeserializeOwned> Selectable for Pipe<S, R> {
+    fn is_ready(&self) -> bool {
+        // What else there is, receiving tells.
+        self.try_poll().unwrap_or(true)
+    }
+
+    fn source(&self) -> select::Source<'_> {
+        select::Source::Descriptor(self.as_fd())
+    }
+}
+
+impl<S, R: DeserializeOwned> select::Sealed for Pipe<S, R> {}
 
 /// An end over a stream whose other end becomes one, too, or is one already, in whichever process.
 impl<S, R> From<UnixStream> for Pipe<S, R> {

@@ -18,7 +18,7 @@ fn open() -> MutexGuard<'static, BTreeSet<RawFd>> {
     OPEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The stream of one end of a pipe.
+/// The stream of one end of a pipe, or the socket of a listener.
 #[derive(Debug)]
 pub(super) struct Stream(OwnedFd);
 

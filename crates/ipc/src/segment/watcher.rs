@@ -11,7 +11,9 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use multiproc_sys::clock::Deadline;
@@ -23,6 +25,7 @@ use super::lifetime::CATALOG_PATIENCE;
 use super::participants::Phase;
 use super::{Segment, WeakSegment};
 use crate::error::Error;
+use crate::sync::wait::EventCount;
 
 /// When to try again to recover, or to let go, while a stopped process holds the catalog.
 const RETRY: Duration = Duration::from_millis(100);
@@ -38,7 +41,6 @@ type Trial = Box<dyn FnMut() -> bool + Send>;
 enum Request {
     Watch(Watched),
     DetachLate(WeakSegment),
-    WhenReady(OwnedFd, Trial),
     Run(Job),
 }
 
@@ -55,6 +57,40 @@ struct Watched {
 struct Inbox {
     requests: Mutex<Vec<Request>>,
     notice: Notice,
+    /// What the thread sleeps on.
+    descriptors: PollSet,
+    /// What is to be done when a descriptor is ready.
+    awaited: Mutex<HashMap<Name, (OwnedFd, Trial)>>,
+    /// For whom it rings when something in a set is ready.
+    bells: Mutex<Bells>,
+}
+
+/// What somebody waits for, and where it sleeps.
+type Bells = HashMap<Name, (Arc<PollSet>, Arc<EventCount>)>;
+
+impl Inbox {
+    fn awaited(&self) -> MutexGuard<'_, HashMap<Name, (OwnedFd, Trial)>> {
+        self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is to be done now that a descriptor is ready, which is closed.
+    fn end_awaiting(&self, name: Name) -> Option<Trial> {
+        let (descriptor, job) = self.awaited().remove(&name)?;
+        self.descriptors.remove(&descriptor);
+        Some(job)
+    }
+
+    fn bells(&self) -> MutexGuard<'_, Bells> {
+        self.bells.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes back that the watcher will ring; the bell, if it has not yet.
+    fn end_ringing(&self, name: Name) -> Option<Arc<EventCount>> {
+        let mut bells = self.bells();
+        let (set, bell) = bells.remove(&name)?;
+        self.descriptors.remove(&set);
+        Some(bell)
+    }
 }
 
 /// The inbox of the thread that runs, and the process in which it does: a forked child has a copy of
@@ -70,7 +106,9 @@ fn inbox() -> Result<Arc<Inbox>, Error> {
         return Ok(inbox.clone());
     }
     let started = || -> io::Result<Arc<Inbox>> {
-        let inbox = Arc::new(Inbox { requests: Mutex::new(Vec::new()), notice: Notice::new()? });
+        let (requests, awaited, bells) = Default::default();
+        let (notice, descriptors) = (Notice::new()?, PollSet::new()?);
+        let inbox = Arc::new(Inbox { requests, notice, descriptors, awaited, bells });
         let watcher = Watcher::new(inbox.clone())?;
         let thread = std::thread::Builder::new().name(THREAD.into());
         signals::blocked(|| thread.spawn(move || watcher.run()))?;
@@ -163,16 +201,60 @@ pub(crate) fn when_ready(
     descriptor: OwnedFd,
     job: impl FnMut() -> bool + Send + 'static,
 ) -> Result<(), Error> {
-    request(Request::WhenReady(descriptor, Box::new(job)))
+    static COUNTED: AtomicU64 = AtomicU64::new(0);
+    let inbox = inbox()?;
+    let name = AWAITED | COUNTED.fetch_add(1, Relaxed);
+    let mut awaited = inbox.awaited();
+    let added = inbox.descriptors.add(&descriptor, name);
+    added.map_err(Error::system("watching a descriptor"))?;
+    awaited.insert(name, (descriptor, Box::new(job)));
+    Ok(())
+}
+
+/// Has the watcher wake whoever sleeps on `bell` once something in `set` is ready, unless what this
+/// returns is dropped before.
+pub(crate) fn ring_when_ready(
+    set: &Arc<PollSet>,
+    bell: &Arc<EventCount>,
+) -> Result<Ringing, Error> {
+    static COUNTED: AtomicU64 = AtomicU64::new(0);
+    let inbox = inbox()?;
+    let name = RINGS | COUNTED.fetch_add(1, Relaxed);
+    let mut bells = inbox.bells();
+    let added = inbox.descriptors.add(set, name);
+    added.map_err(Error::system("watching a set of descriptors"))?;
+    bells.insert(name, (set.clone(), bell.clone()));
+    drop(bells);
+    Ok(Ringing { inbox, name })
+}
+
+/// That the watcher will ring. When it is dropped, nothing of it is left there.
+pub(crate) struct Ringing {
+    inbox: Arc<Inbox>,
+    name: Name,
+}
+
+impl Ringing {
+    /// Whether it has rung, and will not again.
+    pub(crate) fn is_over(&self) -> bool {
+        !self.inbox.bells().contains_key(&self.name)
+    }
+}
+
+impl Drop for Ringing {
+    fn drop(&mut self) {
+        self.inbox.end_ringing(self.name);
+    }
 }
 
 /// What the watcher's descriptors are called: participants by the number of their segment and their
-/// slot; those who are awaited count up from [`AWAITED`].
+/// slot; those who are awaited count up from [`AWAITED`], and sets for which it rings from [`RINGS`].
 type Name = u64;
 
 const INBOX: Name = Name::MAX;
 const BELL: Name = INBOX - 1;
 const AWAITED: Name = 1 << 63;
+const RINGS: Name = 1 << 62;
 const SLOT_BITS: u32 = 16;
 
 /// A segment that is watched over, and who takes part in it.
@@ -193,30 +275,27 @@ struct Member {
 
 struct Watcher {
     inbox: Arc<Inbox>,
-    descriptors: PollSet,
     segments: Vec<Watch>,
-    /// How many segments, and awaited descriptors, there ever were.
+    /// How many segments there ever were.
     counted: u64,
     /// Those in which this process is still attached to what it has no handle of.
     late: Vec<WeakSegment>,
-    awaited: HashMap<Name, (OwnedFd, Trial)>,
     /// What could not be done when it was time.
     undone: Vec<Trial>,
 }
 
 impl Watcher {
     fn new(inbox: Arc<Inbox>) -> io::Result<Watcher> {
-        let descriptors = PollSet::new()?;
-        descriptors.add(&inbox.notice, INBOX)?;
-        let (segments, counted, late, awaited, undone) = Default::default();
-        Ok(Watcher { inbox, descriptors, segments, counted, late, awaited, undone })
+        inbox.descriptors.add(&inbox.notice, INBOX)?;
+        let (segments, counted, late, undone) = Default::default();
+        Ok(Watcher { inbox, segments, counted, late, undone })
     }
 
     fn run(mut self) {
         let mut retry = None;
         loop {
             // It can only fail for lack of memory; then everything is looked at, a little later.
-            let ready = self.descriptors.wait(retry).unwrap_or_else(|_| {
+            let ready = self.inbox.descriptors.wait(retry).unwrap_or_else(|_| {
                 std::thread::sleep(RETRY);
                 Vec::new()
             });
@@ -247,19 +326,12 @@ impl Watcher {
         match request {
             Request::Watch(watched) => {
                 let bell = watched.bell.as_ref();
-                if bell.is_some_and(|bell| self.descriptors.add(bell, BELL).is_err()) {
+                if bell.is_some_and(|bell| self.inbox.descriptors.add(bell, BELL).is_err()) {
                     return Err(Request::Watch(watched));
                 }
                 self.segments.push(Watch { number: self.counted, watched, members: Vec::new() });
             }
             Request::DetachLate(segment) => self.late.push(segment),
-            Request::WhenReady(descriptor, job) => {
-                let name = AWAITED | self.counted;
-                if self.descriptors.add(&descriptor, name).is_err() {
-                    return Err(Request::WhenReady(descriptor, job));
-                }
-                self.awaited.insert(name, (descriptor, job));
-            }
             Request::Run(job) => guarded(job),
         }
         Ok(())
@@ -270,12 +342,13 @@ impl Watcher {
         if matches!(name, INBOX | BELL) {
             return;
         }
-        if let Some((descriptor, mut job)) = self.awaited.remove(&name) {
-            self.descriptors.remove(&descriptor);
-            drop(descriptor);
-            if !tried(&mut job) {
-                self.undone.push(job);
-            }
+        if name & (AWAITED | RINGS) == RINGS {
+            self.inbox.end_ringing(name).into_iter().for_each(|bell| bell.wake(1));
+            return;
+        }
+        if name & AWAITED != 0 {
+            let awaited = self.inbox.end_awaiting(name);
+            self.undone.extend(awaited.and_then(|mut job| (!tried(&mut job)).then_some(job)));
             return;
         }
         let (number, slot) = (name >> SLOT_BITS, (name & ((1 << SLOT_BITS) - 1)) as usize);
@@ -290,14 +363,14 @@ impl Watcher {
         self.segments.retain_mut(|watch| {
             let stays = watch.watched.segment.upgrade().is_some();
             if !stays {
-                watch.watched.bell.iter().for_each(|bell| self.descriptors.remove(bell));
-                watch.members.iter_mut().for_each(|member| forget(&self.descriptors, member));
+                watch.watched.bell.iter().for_each(|bell| self.inbox.descriptors.remove(bell));
+                watch.members.iter_mut().for_each(|member| forget(&self.inbox.descriptors, member));
             }
             stays
         });
         let mut clean = true;
         for watch in &mut self.segments {
-            clean &= watch.look(&self.descriptors);
+            clean &= watch.look(&self.inbox.descriptors);
         }
         clean
     }
@@ -355,6 +428,12 @@ fn forget(descriptors: &PollSet, member: &mut Option<Member>) {
     if let Some(member) = member.take() {
         descriptors.remove(&member.pidfd);
     }
+}
+
+/// For how many sets the watcher rings when they are ready.
+#[cfg(test)]
+pub(crate) fn ringing() -> usize {
+    inbox().map_or(0, |inbox| inbox.bells().len())
 }
 
 /// Runs a job of somebody else's, whose panic is its own affair.

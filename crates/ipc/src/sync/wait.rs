@@ -102,8 +102,8 @@ const ONE_EPOCH: u64 = 1 << 16;
 const ONE_SEQUENCE: u64 = 1 << 32;
 
 impl EventCount {
-    #[cfg(test)]
-    fn new() -> EventCount {
+    /// One on which nobody sleeps.
+    pub(crate) fn new() -> EventCount {
         EventCount(AtomicU64::new(0))
     }
 

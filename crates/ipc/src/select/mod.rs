@@ -1,15 +1,33 @@
 //! Waiting for several things at once.
 
+//!
+//! # How it sleeps
+//!
+//! | on | sleeps in |
+//! |---|---|
+//! | things in a segment | `futex_waitv`, on the words that they wake their sleepers by |
+//! | descriptors | `poll` |
+//! | both | `futex_waitv`, with a word of its own more: see [`alarm`] |
+
+mod alarm;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use multiproc_sys::clock::Deadline;
 use multiproc_sys::futex::WAIT_ANY_MAX;
+use multiproc_sys::poll::{self, PollFd, PollFlags};
 
+use self::alarm::Alarm;
+use crate::pipe::Descriptor;
 use crate::queue::{Queue, Receiver, Transport};
 use crate::sync::wait::{self, EventCount};
 use crate::sync::{BoundedSemaphore, Event, Semaphore};
+
+/// How long to wait for memory.
+const LACKING: Duration = Duration::from_millis(5);
 
 /// Something that [`select`] can wait for. Sealed.
 ///
@@ -18,12 +36,27 @@ use crate::sync::{BoundedSemaphore, Event, Semaphore};
 /// | [`Queue`], [`Receiver`] | receiving would not block: a message waits, or none can come any more |
 /// | [`Event`] | it is set |
 /// | [`Semaphore`], [`BoundedSemaphore`] | a permit is there |
-pub trait Selectable: sealed::Sealed {
+/// | [`Pipe`](crate::Pipe) | receiving would not block: a whole message waits, or the other end is gone |
+/// | [`Listener`](crate::Listener) | accepting would not block |
+/// | [`Descriptor`], [`OwnedFd`], [`BorrowedFd`] | it is readable, or hung up |
+///
+/// A child process is ready when it has ended; its descriptor says so.
+pub trait Selectable: Sealed {
+    /// Whether it is ready now. Never blocks.
     #[doc(hidden)]
-    fn is_ready(&self) -> bool;
+    fn is_ready(&self) -> bool {
+        match self.source() {
+            Source::Count(_) => false,
+            // What cannot be asked now is asked again.
+            Source::Descriptor(descriptor) => {
+                poll::readable(descriptor, Some(Deadline::after(Duration::ZERO))).unwrap_or(false)
+            }
+        }
+    }
 
+    /// What tells that it may have become ready.
     #[doc(hidden)]
-    fn waiters(&self) -> &EventCount;
+    fn source(&self) -> Source<'_>;
 
     /// Whether it may become ready without anybody being woken.
     #[doc(hidden)]
@@ -32,13 +65,21 @@ pub trait Selectable: sealed::Sealed {
     }
 }
 
-mod sealed {
-    pub trait Sealed {}
+/// What tells that something may have become ready.
+#[derive(Clone, Copy)]
+pub enum Source<'a> {
+    /// Whoever sleeps there is woken.
+    Count(&'a EventCount),
+    /// It is readable, or hung up.
+    Descriptor(BorrowedFd<'a>),
 }
+
+/// Outside this crate nothing is [`Selectable`], but for what belongs to it.
+pub trait Sealed {}
 
 macro_rules! selectable {
     ($name:ident $(<$of:ident, $mode:ident>)?; $is_ready:expr; $waiters:expr $(; $is_coming:expr)?) => {
-        impl $(<$of, $mode: Transport<$of>>)? sealed::Sealed for $name $(<$of, $mode>)? {}
+        impl $(<$of, $mode: Transport<$of>>)? Sealed for $name $(<$of, $mode>)? {}
 
         impl $(<$of, $mode: Transport<$of>>)? Selectable for $name $(<$of, $mode>)? {
             fn is_ready(&self) -> bool {
@@ -46,9 +87,9 @@ macro_rules! selectable {
                 is_ready(self)
             }
 
-            fn waiters(&self) -> &EventCount {
+            fn source(&self) -> Source<'_> {
                 let waiters: fn(&Self) -> &EventCount = $waiters;
-                waiters(self)
+                Source::Count(waiters(self))
             }
 
             $(fn is_coming(&self) -> bool {
@@ -77,11 +118,30 @@ selectable!(BoundedSemaphore; |semaphore| semaphore.available() > 0; |semaphore|
     semaphore.waiters()
 });
 
+macro_rules! descriptors {
+    ($($name:ty),*) => {
+        $(
+            impl Sealed for $name {}
+
+            impl Selectable for $name {
+                fn source(&self) -> Source<'_> {
+                    Source::Descriptor(self.as_fd())
+                }
+            }
+        )*
+    };
+}
+
+descriptors!(Descriptor, OwnedFd, BorrowedFd<'_>);
+
 /// Waits until one of several things is ready, and says which: its place in the list. Blocks.
 ///
 /// Nothing is taken: somebody else may be faster, so follow it with the `try_` form of what was
-/// ready, and select again if that came to nothing. If several are ready, each has its turn. Python's
-/// `multiprocessing.connection.wait`; for pipes and processes, wait for their descriptors.
+/// ready, and select again if that came to nothing. If several are ready, each has its turn.
+///
+/// What lives in a segment and what the kernel knows by a descriptor can be mixed. Then the thread
+/// sleeps as it does for the former, and the thread of this process that watches over others wakes it
+/// for the latter. Python's `multiprocessing.connection.wait`.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -93,6 +153,10 @@ selectable!(BoundedSemaphore; |semaphore| semaphore.available() > 0; |semaphore|
 /// assert_eq!(jobs.try_recv()?, "sweep the floor");
 /// stop.set();
 /// assert_eq!(select(&[&jobs, &stop]), 1);
+///
+/// let (pipe, other) = multiproc_ipc::Pipe::<(), String>::pair()?;
+/// other.send(&"hello".into())?;
+/// assert_eq!(select(&[&jobs, &pipe]), 1);
 /// # Ok(())
 /// # }
 /// ```
@@ -122,15 +186,58 @@ pub fn select_timeout(on: &[&dyn Selectable], timeout: Duration) -> Option<usize
 
 fn select_by(on: &[&dyn Selectable], deadline: Option<Deadline>) -> Option<usize> {
     assert!((1..=WAIT_ANY_MAX).contains(&on.len()), "1 to {WAIT_ANY_MAX} things to wait for");
-    let counts: Vec<&EventCount> = on.iter().map(|one| one.waiters()).collect();
-    let is_coming = || on.iter().any(|one| one.is_coming());
-    wait::wait_any(&counts, deadline, || try_select(on), is_coming)
+    if let Some(place) = try_select(on) {
+        return Some(place);
+    }
+    let (mut counts, mut descriptors) = (Vec::new(), Vec::new());
+    for one in on {
+        match one.source() {
+            Source::Count(count) => counts.push(count),
+            Source::Descriptor(descriptor) => descriptors.push(descriptor),
+        }
+    }
+    if counts.is_empty() {
+        return select_descriptors(on, &descriptors, deadline);
+    }
+    let alarm = Alarm::of(&descriptors);
+    counts.extend(alarm.count());
+    let attempt = || {
+        alarm.set();
+        try_select(on)
+    };
+    let is_coming = || !alarm.is_set() || on.iter().any(|one| one.is_coming());
+    wait::wait_any(&counts, deadline, attempt, is_coming)
+}
+
+/// Of what has descriptors only.
+fn select_descriptors(
+    on: &[&dyn Selectable],
+    descriptors: &[BorrowedFd<'_>],
+    deadline: Option<Deadline>,
+) -> Option<usize> {
+    loop {
+        let mut awaited: Vec<_> =
+            descriptors.iter().map(|one| PollFd::new(one, PollFlags::IN)).collect();
+        if poll::wait(&mut awaited, deadline).is_err() {
+            // For lack of memory.
+            std::thread::sleep(LACKING);
+        }
+        let found = try_select(on);
+        if found.is_some() || deadline.is_some_and(|deadline| deadline.passed()) {
+            return found;
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
     use super::*;
-    use crate::channel;
+    use crate::segment::watcher;
+    use crate::{Pipe, channel};
 
     #[test]
     fn select_on_nothing_ready_times_out() {
@@ -205,5 +312,63 @@ mod tests {
             });
             assert_eq!(select_timeout(&[&receiver], Duration::from_secs(60)), Some(0));
         });
+    }
+
+    #[test]
+    fn select_of_descriptors_and_others_wakes_for_whichever_is_first() {
+        let (queue, event) = (Queue::inline(1).unwrap(), Event::new().unwrap());
+        let (pipe, other) = Pipe::<u8, u8>::pair().unwrap();
+        let (bare, bare_other) = UnixStream::pair().unwrap();
+        let bare = OwnedFd::from(bare);
+        let on: [&dyn Selectable; 4] = [&queue, &pipe, &event, &bare];
+        for round in 0..200 {
+            let place = round % 4;
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    while queue.control().not_empty().waiters() == 0 {
+                        std::thread::yield_now();
+                    }
+                    match place {
+                        0 => queue.send(1_u8).unwrap(),
+                        1 => other.send(&1).unwrap(),
+                        2 => event.set(),
+                        _ => (&bare_other).write_all(b"x").unwrap(),
+                    }
+                });
+                assert_eq!(select_timeout(&on, Duration::from_secs(60)), Some(place));
+            });
+            match place {
+                0 => drop(queue.try_recv().unwrap()),
+                1 => drop(pipe.try_recv().unwrap()),
+                2 => event.clear(),
+                _ => assert_eq!(File::from(bare.try_clone().unwrap()).read(&mut [0]).unwrap(), 1),
+            }
+            assert_eq!(try_select(&on), None);
+        }
+        assert_eq!(queue.control().not_empty().waiters(), 0);
+        assert_eq!(watcher::ringing(), 0);
+    }
+
+    #[test]
+    fn select_of_nothing_ready_with_descriptors_times_out_and_leaves_nothing() {
+        let event = Event::new().unwrap();
+        let (pipe, mut other) = half_open();
+        // Half a message, and the same descriptor twice.
+        other.write_all(b"MPP1").unwrap();
+        let fd = pipe.as_fd();
+        for on in [[&event as &dyn Selectable, &pipe, &pipe].as_slice(), &[&pipe, &pipe]] {
+            let deadline = Deadline::after(Duration::from_millis(20));
+            assert_eq!(select_timeout(on, Duration::from_millis(20)), None);
+            assert!(deadline.passed());
+        }
+        assert_eq!(try_select(&[&event, &fd]), None, "the half of it was read");
+        other.write_all(b"\0").unwrap();
+        assert_eq!(select(&[&event, &fd]), 1, "a bare descriptor is ready for less");
+        assert_eq!(watcher::ringing(), 0);
+    }
+
+    fn half_open() -> (Pipe<(), ()>, UnixStream) {
+        let (here, there) = UnixStream::pair().unwrap();
+        (here.into(), there)
     }
 }
