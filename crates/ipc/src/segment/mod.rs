@@ -538,11 +538,6 @@ impl Segment {
         catalog::write_name(&self.participant(self.slot()).name, name);
     }
 
-    /// What this process is called in listings of the segment; empty if nobody has said.
-    pub fn name(&self) -> String {
-        catalog::read_name(&self.participant(self.slot()).name)
-    }
-
     /// This process's place among the participants.
     pub fn participant_index(&self) -> u32 {
         self.slot().index()
