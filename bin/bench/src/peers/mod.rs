@@ -2,7 +2,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`ours`] | this library, by its public interface, as any program uses it |
+//! | [`ours`], [`pipes`] | this library, by its public interface, as any program uses it |
 //! | [`children`], [`doubling`] | starting children, and work on a large array: we, and the least |
 //! | [`floor`], [`ring`] | the least that the machine allows: bare words and a ring in shared memory |
 //! | [`pthread`], [`kernel`] | what the system offers: locks; pipes, sockets, message queues |
@@ -27,6 +27,7 @@ pub(crate) mod ours;
 pub(crate) mod parking_lot;
 #[cfg(feature = "peers")]
 pub(crate) mod procspawn;
+pub(crate) mod pipes;
 pub(crate) mod pthread;
 pub(crate) mod python;
 #[cfg(feature = "peers")]
