@@ -140,6 +140,48 @@ fn listener_lets_in_who_knows_the_key() {
 }
 
 #[test]
+fn logging_writes_whole_lines_of_whoever_exits() {
+    let _guard = support::guard();
+    assert_eq!(
+        run("logging").stdout,
+        "[DEBUG/careful] word{word=the}: so far letters=3\n\
+         [DEBUG/careful] word{word=cat}: so far letters=6\n\
+         [INFO/careful] done letters=6\n\
+         [DEBUG/careless] word{word=sat}: so far letters=3\n\
+         [ERROR/careless] word{word=}: it has no letters: giving up\n\
+         careful has counted 6 letters\n\
+         careless: it exited with code 1\n"
+    );
+}
+
+#[test]
+fn processes_tell_how_each_of_them_ended() {
+    let _guard = support::guard();
+    let told = run("processes").stdout;
+    let lines: Vec<&str> = told.lines().collect();
+    let heads = ["A: 0 1 2", "B: 0 1 2", "worker 0 was process ", "worker 1 was process "];
+    for head in heads {
+        assert!(lines.iter().any(|line| line.starts_with(head)), "{head}: {told}");
+    }
+    let ends = [
+        "returned: it returned 42",
+        "panicked: it panicked: no way (",
+        "exited: it exited with code 3",
+        "killed: it was killed by signal 9 (SIGKILL)",
+        "too slow: it is still running",
+        "too slow: it was killed by signal 15 (SIGTERM)",
+        "sh: it exited with code 4",
+        "no-such-program: exec of \"no-such-program\" failed: No such file or directory (os error 2)",
+        "forked: it returned \"forked\"",
+        "served: it returned \"served\"",
+        "active: 0",
+    ];
+    for end in ends {
+        assert!(lines.iter().any(|line| line.starts_with(end)), "{end}: {told}");
+    }
+}
+
+#[test]
 fn embedded_ipc_is_found_by_a_program_that_knows_its_name() {
     let _guard = support::guard();
     assert_eq!(

@@ -378,11 +378,14 @@ pub fn hang_up_all_but(given: &[RawFd]) -> Result<(), Error> {
 }
 
 /// Calls `job` on that thread once `descriptor` is readable or hung up: a pidfd, once its process
-/// has ended.
+/// has ended. If it says that it is not done, it is called again a little later.
 ///
 /// # Errors
 /// When the thread cannot be started.
-pub fn when_ready(descriptor: OwnedFd, job: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+pub fn when_ready(
+    descriptor: OwnedFd,
+    job: impl FnMut() -> bool + Send + 'static,
+) -> Result<(), Error> {
     watcher::when_ready(descriptor, job)
 }
 

@@ -18,6 +18,10 @@ use crate::memory::{self, OutOfMemory};
 use crate::options::Ends;
 use crate::outcome::JoinError;
 use crate::relatives;
+use crate::tree::kill_tree;
+
+/// When to look again whether a tracer has let go of a child that has ended.
+const TRACED: Duration = Duration::from_millis(1);
 
 const ECHILD: i32 = 10;
 const SIGINT: i32 = 2;
@@ -94,10 +98,9 @@ impl Child {
         let pidfd = child.shared.pidfd.as_fd().try_clone_to_owned();
         let pidfd = pidfd.map_err(|source| Error::System { doing: "watching a child", source });
         let watching = pidfd.and_then(|pidfd| {
-            family::when_ready(pidfd, move || {
-                // What goes wrong here goes wrong again, and is told, where somebody waits.
-                let _ = watched.end();
-            })
+            // What goes wrong here goes wrong again, and is told, where somebody waits. Before a tracer
+            // has taken note of its end, it cannot be reaped.
+            family::when_ready(pidfd, move || !matches!(watched.end(), Ok(None)))
         });
         watching.map_err(|error| child.abandon(error))?;
         Ok(child)
@@ -120,6 +123,7 @@ impl Child {
             {
                 berth.vacate_if_left(watched.pid());
             }
+            true
         });
         watching.map_err(|error| self.abandon(error))
     }
@@ -257,8 +261,15 @@ impl Child {
 
     /// Waits until it has ended, or `None` at the deadline.
     pub(crate) fn wait_end(&self, deadline: Option<Deadline>) -> io::Result<Option<End>> {
-        self.shared.pidfd.wait(deadline)?;
-        self.end()
+        loop {
+            let ended = self.shared.pidfd.wait(deadline)?;
+            let end = self.end()?;
+            if !ended || end.is_some() || deadline.is_some_and(|deadline| deadline.passed()) {
+                return Ok(end);
+            }
+            // It has ended, but somebody who traces it has yet to take note.
+            std::thread::sleep(TRACED);
+        }
     }
 
     /// Waits until it has ended. Blocks.
@@ -266,11 +277,7 @@ impl Child {
     /// # Errors
     /// When the kernel refuses to say how, because somebody else reaped it.
     pub fn wait(&self) -> io::Result<Ended> {
-        loop {
-            if let Some(end) = self.wait_end(None)? {
-                return end.ended();
-            }
-        }
+        self.wait_end(None)?.expect("it was waited for without a deadline").ended()
     }
 
     /// Waits until it has ended, for at most `timeout`; `None` if it has not.
@@ -350,13 +357,32 @@ impl Child {
             return self.signal(signal);
         }
         self.note(signal);
+        let send = || process::signal_group(self.shared.pid, signal);
+        Ok(self.unless_gone(send)?.unwrap_or(false))
+    }
+
+    /// Ends it and all that descends from it, by SIGKILL, and says how many processes that were; none if it
+    /// has ended. Blocks for some milliseconds: each is stopped before its children are looked for, so that
+    /// none is started unseen. What has lost its parent is found if it is still in the child's session or
+    /// process group, which it has if it was [asked for](crate::Spawner::own_session).
+    ///
+    /// # Errors
+    /// When one cannot be signalled, as it is another user's. All others are killed all the same.
+    pub fn kill_tree(&self) -> io::Result<usize> {
+        self.note(SIGKILL);
+        let kill = || kill_tree(self.shared.pid, &self.shared.pidfd);
+        Ok(self.unless_gone(kill)?.unwrap_or(0))
+    }
+
+    /// Does something with the child's number, while it is its own.
+    fn unless_gone<R>(&self, work: impl FnOnce() -> io::Result<R>) -> io::Result<Option<R>> {
         // While this is held, nobody reaps it, and its number stays its own.
         let end = self.shared.end.lock().unwrap_or_else(PoisonError::into_inner);
         // Where the kernel reaps, because SIGCHLD is ignored, the number of one that has ended may be
         // another's.
         let pidfd = &self.shared.pidfd;
         let gone = end.is_some() || pidfd.has_ended()? && !pidfd.is_unreaped();
-        Ok(!gone && process::signal_group(self.shared.pid, signal)?)
+        (!gone).then(work).transpose()
     }
 }
 

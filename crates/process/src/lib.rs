@@ -8,6 +8,7 @@
 //! | `spawn`, `command` | starting a function, a program |
 //! | `plan`, `server` | by executing it, or by asking the fork server |
 //! | `child` | watching over one child, and ending it |
+//! | `tree` | ending one with all its descendants |
 //! | `process` | the typed handle of a function's child |
 //! | `relatives` | who this process is, who started it, and whom it has started |
 //! | `outcome`, `memory` | how a child ended; the evidence that memory ran out |
@@ -31,6 +32,7 @@ mod process;
 mod relatives;
 mod server;
 mod spawn;
+mod tree;
 
 pub use bootstrap::init;
 pub use child::Child;

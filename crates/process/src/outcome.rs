@@ -47,7 +47,7 @@ pub enum SpawnError {
          for ever; fork before they are started, or use StartMethod::ForkServer"
     )]
     Threads(usize),
-    /// The fork server was killed each time it was started, or does not answer.
+    /// The fork server was killed each time that it was started.
     #[error("the fork server {0}")]
     ForkServer(String),
 }

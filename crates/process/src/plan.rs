@@ -4,7 +4,8 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 
 use multiproc_ipc::family;
-use multiproc_sys::start::{Program, Start, StartError, Started, start};
+use multiproc_sys::process;
+use multiproc_sys::start::{Program, Start, Started, start};
 
 use crate::options::{Given, Options};
 use crate::outcome::SpawnError;
@@ -23,22 +24,31 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Starts a child on the thread that lives as long as the process.
+    /// Starts a child on a thread that lives as long as the process: this one, if it is the main
+    /// thread, or else the watcher.
     pub(crate) fn start(self) -> Result<Started, SpawnError> {
+        match process::is_main_thread() {
+            true => self.start_here(),
+            false => self.start_on_watcher(),
+        }
+    }
+
+    /// Starts a child on the watcher's thread.
+    pub(crate) fn start_on_watcher(self) -> Result<Started, SpawnError> {
+        family::run_on_watcher(move || self.start_here())?
+    }
+
+    fn start_here(self) -> Result<Started, SpawnError> {
         let lowered = self.options.lowered()?;
-        let started = family::run_on_watcher(move || {
-            // SAFETY: whoever made the plan waits for this to return, and owns them meanwhile.
-            let borrowed = self.borrowed.iter().map(|fd| unsafe { BorrowedFd::borrow_raw(*fd) });
-            let keep: Vec<BorrowedFd<'_>> =
-                borrowed.chain(self.options.keep.iter().map(|owned| owned.as_fd())).collect();
-            let program = self.program.as_deref().map_or(Program::This, Program::Path);
-            let plan = Start::new(program, &self.arguments, &self.environment);
-            let plan = Start { keep: &keep, ..plan };
-            let started = start(&lowered.complete(&self.options, &self.streams, plan))?;
-            relatives::note(started.pid);
-            Ok(started)
-        });
-        let started: Result<Started, StartError> = started?;
-        Ok(started?)
+        // SAFETY: whoever made the plan waits for this to return, and owns them meanwhile.
+        let borrowed = self.borrowed.iter().map(|fd| unsafe { BorrowedFd::borrow_raw(*fd) });
+        let keep: Vec<BorrowedFd<'_>> =
+            borrowed.chain(self.options.keep.iter().map(|owned| owned.as_fd())).collect();
+        let program = self.program.as_deref().map_or(Program::This, Program::Path);
+        let plan = Start::new(program, &self.arguments, &self.environment);
+        let plan = Start { keep: &keep, ..plan };
+        let started = start(&lowered.complete(&self.options, &self.streams, plan))?;
+        relatives::note(started.pid);
+        Ok(started)
     }
 }

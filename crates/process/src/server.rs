@@ -44,7 +44,6 @@ const SERVERS: u32 = 4;
 /// Room in the server's command line for the names of its children.
 const TITLE_BYTES: usize = 128;
 const SIGKILL: i32 = 9;
-const EBUSY: i32 = 16;
 const EINVAL: i32 = 22;
 
 /// What the server is asked for: a child.
@@ -140,7 +139,7 @@ pub(crate) fn start(
             }
         }
     }
-    Err(SpawnError::ForkServer("was killed each time that it was asked".into()))
+    Err(SpawnError::ForkServer("ended each time that it was asked".into()))
 }
 
 impl Reply {
@@ -181,7 +180,7 @@ impl Server {
             options: Options::default(),
             streams: [const { Stream::Inherit }; 3],
         };
-        let process = plan.start()?;
+        let process = plan.start_on_watcher()?;
         let pidfd = process.pidfd.as_fd().try_clone_to_owned();
         let ended = PidFd::from_owned(pidfd.map_err(SpawnError::Descriptors)?);
         let (watched, pid) = (ended.as_fd().try_clone_to_owned(), process.pid);
@@ -264,10 +263,13 @@ fn current_directory() -> Option<OsString> {
     env::current_dir().ok().map(PathBuf::into_os_string)
 }
 
-/// Takes leave of a server that has ended; again if need be.
-fn reap(pid: u32, pidfd: &PidFd) {
-    let _ = pidfd.reap();
-    relatives::remove(pid);
+/// Takes leave of a server that has ended, again if need be; whether that is over.
+fn reap(pid: u32, pidfd: &PidFd) -> bool {
+    let reaped = !matches!(pidfd.reap(), Ok(None));
+    if reaped {
+        relatives::remove(pid);
+    }
+    reaped
 }
 
 /// What a server does, until its parent is gone.
@@ -276,6 +278,9 @@ pub(crate) fn serve(pipe: RawFd) -> ! {
     let stream = UnixStream::from(unsafe { OwnedFd::from_raw_fd(pipe) });
     let _ = descriptor::close_on_exec(pipe);
     let pipe: Pipe<Reply, Request> = Pipe::from(stream);
+    if process::count_threads().ok() != Some(1) {
+        bootstrap::cannot_enter("is a fork server, and has threads: call init() before any begins");
+    }
     // What the terminal sends to the parent's group is for its children.
     signals::blocked(|| {
         while let Ok(request) = pipe.recv() {
@@ -291,9 +296,6 @@ pub(crate) fn serve(pipe: RawFd) -> ! {
 /// Forks a child; in that, does not return.
 fn fork(request: Request, pipe: &Pipe<Reply, Request>) -> Reply {
     let refused = |errno| Reply::Failed(Refusal { step: Step::Prepare.number(), errno });
-    if process::count_threads().ok() != Some(1) {
-        return refused(EBUSY);
-    }
     let Ok(lowered) = request.options.lowered() else { return refused(EINVAL) };
     let Request { bootstrap, title, descriptors, streams, environment, options } = request;
     let given = streams.map(|stream| match stream {

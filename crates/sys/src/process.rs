@@ -59,6 +59,12 @@ pub fn leads_session() -> bool {
     rustix::process::getsid(None).is_ok_and(|leader| leader == rustix::process::getpid())
 }
 
+/// Whether this is the thread with which the process began. It ends with the process, unless somebody ends it
+/// by the C library's means.
+pub fn is_main_thread() -> bool {
+    rustix::thread::gettid() == rustix::process::getpid()
+}
+
 /// How many threads this process has.
 pub fn count_threads() -> io::Result<usize> {
     Ok(fs::read_dir("/proc/self/task")?.count())

@@ -5,7 +5,7 @@ use std::env;
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStringExt;
 
-use multiproc_process::{Command, Exit, Process};
+use multiproc_process::{Command, Exit, Spawner, StartMethod};
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, posix_spawnp};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
@@ -36,8 +36,9 @@ impl Program {
 }
 
 /// A function as a child of this library's.
-pub(crate) fn process(stage: &Stage) -> Result<Recording> {
-    play(stage, || Ok(Process::spawn(|| (), ())?.join()?))
+pub(crate) fn process(stage: &Stage, method: StartMethod) -> Result<Recording> {
+    let spawner = Spawner::new().method(method);
+    play(stage, || Ok(spawner.spawn(|| (), ())?.join()?))
 }
 
 /// A program as a child of this library's.

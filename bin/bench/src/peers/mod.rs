@@ -25,9 +25,9 @@ pub(crate) mod kernel;
 pub(crate) mod ours;
 #[cfg(feature = "peers")]
 pub(crate) mod parking_lot;
+pub(crate) mod pipes;
 #[cfg(feature = "peers")]
 pub(crate) mod procspawn;
-pub(crate) mod pipes;
 pub(crate) mod pthread;
 pub(crate) mod python;
 #[cfg(feature = "peers")]

@@ -25,9 +25,7 @@ pub(super) fn sections() -> Vec<Section> {
             .with("socket pair, STREAM", move |stage| {
                 play::<kernel::Bytes<kernel::Stream>>(stage, Processes, shape)
             })
-            .with("pipe", move |stage| {
-                play::<kernel::Bytes<kernel::Pipe>>(stage, Processes, shape)
-            })
+            .with("pipe", move |stage| play::<kernel::Bytes<kernel::Pipe>>(stage, Processes, shape))
             .with("Python Pipe, send_bytes", move |stage| {
                 python::play(stage, "pipe_bytes", &[bytes])
             }),

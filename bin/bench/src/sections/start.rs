@@ -1,5 +1,7 @@
 //! How long it takes to have a child process, and whether that grows with the parent.
 
+use multiproc_process::StartMethod;
+
 use super::{Better, Section, with_peer};
 use crate::peers::children::{Program, command, forked, posix_spawn, process};
 #[cfg(feature = "peers")]
@@ -15,7 +17,8 @@ fn small_parent() -> Section {
     let what = "start a child that does nothing, and wait for its end";
     let section = Section::new("start-and-join", what, Better::Less)
         .scored(["µs"], |recording| [recording.figures[0] / 1e3])
-        .with("multiproc Process::spawn", process)
+        .with("multiproc Process, Spawn", |stage| process(stage, StartMethod::Spawn))
+        .with("multiproc Process, ForkServer", |stage| process(stage, StartMethod::ForkServer))
         .with("multiproc Command, this program", |stage| command(stage, Program::Bench))
         .with("multiproc Command, true", |stage| command(stage, Program::True))
         .with("floor: posix_spawn, this program", |stage| posix_spawn(stage, Program::Bench))
@@ -41,7 +44,12 @@ fn large_parent() -> Section {
             let [nanoseconds, mebibytes] = recording.figures[..] else { return [f64::NAN; 2] };
             [nanoseconds / 1e3, mebibytes]
         })
-        .with("multiproc Process::spawn", |stage| with_memory(stage, process))
+        .with("multiproc Process, Spawn", |stage| {
+            with_memory(stage, |stage| process(stage, StartMethod::Spawn))
+        })
+        .with("multiproc Process, ForkServer", |stage| {
+            with_memory(stage, |stage| process(stage, StartMethod::ForkServer))
+        })
         .with("floor: posix_spawn, this program", |stage| {
             with_memory(stage, |stage| posix_spawn(stage, Program::Bench))
         })

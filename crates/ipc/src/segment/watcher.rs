@@ -35,10 +35,12 @@ const THREAD: &str = "multiproc-watch";
 
 type Job = Box<dyn FnOnce() + Send>;
 
+/// A job that says whether it is done, and is otherwise tried again in a while.
+type Trial = Box<dyn FnMut() -> bool + Send>;
+
 enum Request {
     Watch(Watched),
     DetachLate(WeakSegment),
-    WhenReady(OwnedFd, Job),
     Run(Job),
 }
 
@@ -57,6 +59,8 @@ struct Inbox {
     notice: Notice,
     /// What the thread sleeps on.
     descriptors: PollSet,
+    /// What is to be done when a descriptor is ready.
+    awaited: Mutex<HashMap<Name, (OwnedFd, Trial)>>,
     /// For whom it rings when something in a set is ready.
     bells: Mutex<Bells>,
 }
@@ -65,6 +69,17 @@ struct Inbox {
 type Bells = HashMap<Name, (Arc<PollSet>, Arc<EventCount>)>;
 
 impl Inbox {
+    fn awaited(&self) -> MutexGuard<'_, HashMap<Name, (OwnedFd, Trial)>> {
+        self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is to be done now that a descriptor is ready, which is closed.
+    fn end_awaiting(&self, name: Name) -> Option<Trial> {
+        let (descriptor, job) = self.awaited().remove(&name)?;
+        self.descriptors.remove(&descriptor);
+        Some(job)
+    }
+
     fn bells(&self) -> MutexGuard<'_, Bells> {
         self.bells.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -91,9 +106,9 @@ fn inbox() -> Result<Arc<Inbox>, Error> {
         return Ok(inbox.clone());
     }
     let started = || -> io::Result<Arc<Inbox>> {
-        let (requests, bells) = Default::default();
+        let (requests, awaited, bells) = Default::default();
         let (notice, descriptors) = (Notice::new()?, PollSet::new()?);
-        let inbox = Arc::new(Inbox { requests, notice, descriptors, bells });
+        let inbox = Arc::new(Inbox { requests, notice, descriptors, awaited, bells });
         let watcher = Watcher::new(inbox.clone())?;
         let thread = std::thread::Builder::new().name(THREAD.into());
         signals::blocked(|| thread.spawn(move || watcher.run()))?;
@@ -180,12 +195,20 @@ pub(crate) fn run<R: Send + 'static>(job: impl FnOnce() -> R + Send + 'static) -
     })
 }
 
-/// Calls `job` on the watcher's thread once `descriptor` is readable or hung up.
+/// Calls `job` on the watcher's thread once `descriptor` is readable or hung up, and again every now and
+/// then until it says that it is done.
 pub(crate) fn when_ready(
     descriptor: OwnedFd,
-    job: impl FnOnce() + Send + 'static,
+    job: impl FnMut() -> bool + Send + 'static,
 ) -> Result<(), Error> {
-    request(Request::WhenReady(descriptor, Box::new(job)))
+    static COUNTED: AtomicU64 = AtomicU64::new(0);
+    let inbox = inbox()?;
+    let name = AWAITED | COUNTED.fetch_add(1, Relaxed);
+    let mut awaited = inbox.awaited();
+    let added = inbox.descriptors.add(&descriptor, name);
+    added.map_err(Error::system("watching a descriptor"))?;
+    awaited.insert(name, (descriptor, Box::new(job)));
+    Ok(())
 }
 
 /// Has the watcher wake whoever sleeps on `bell` once something in `set` is ready, unless what this
@@ -253,18 +276,19 @@ struct Member {
 struct Watcher {
     inbox: Arc<Inbox>,
     segments: Vec<Watch>,
-    /// How many segments, and awaited descriptors, there ever were.
+    /// How many segments there ever were.
     counted: u64,
     /// Those in which this process is still attached to what it has no handle of.
     late: Vec<WeakSegment>,
-    awaited: HashMap<Name, (OwnedFd, Job)>,
+    /// What could not be done when it was time.
+    undone: Vec<Trial>,
 }
 
 impl Watcher {
     fn new(inbox: Arc<Inbox>) -> io::Result<Watcher> {
         inbox.descriptors.add(&inbox.notice, INBOX)?;
-        let (segments, counted, late, awaited) = Default::default();
-        Ok(Watcher { inbox, segments, counted, late, awaited })
+        let (segments, counted, late, undone) = Default::default();
+        Ok(Watcher { inbox, segments, counted, late, undone })
     }
 
     fn run(mut self) {
@@ -281,13 +305,15 @@ impl Watcher {
             );
             let undone: Vec<Request> =
                 requests.into_iter().filter_map(|request| self.take(request).err()).collect();
+            self.undone.retain_mut(|job| !tried(job));
             ready.into_iter().for_each(|name| self.told(name));
             // A panic would end the thread, and with it every child.
             let clean = catch_unwind(AssertUnwindSafe(|| self.look())).unwrap_or(false);
             let looks = self.segments.iter().any(|watch| watch.watched.looks);
             let late = |segment: Segment| !segment.has_let_go();
             self.late.retain(|segment| segment.upgrade().is_some_and(late));
-            let again = looks || !clean || !self.late.is_empty() || !undone.is_empty();
+            let waiting = !self.late.is_empty() || !undone.is_empty() || !self.undone.is_empty();
+            let again = looks || !clean || waiting;
             retry = again.then(|| Deadline::after(RETRY));
             let mut requests = self.inbox.requests.lock().unwrap_or_else(PoisonError::into_inner);
             requests.splice(0..0, undone);
@@ -306,13 +332,6 @@ impl Watcher {
                 self.segments.push(Watch { number: self.counted, watched, members: Vec::new() });
             }
             Request::DetachLate(segment) => self.late.push(segment),
-            Request::WhenReady(descriptor, job) => {
-                let name = AWAITED | self.counted;
-                if self.inbox.descriptors.add(&descriptor, name).is_err() {
-                    return Err(Request::WhenReady(descriptor, job));
-                }
-                self.awaited.insert(name, (descriptor, job));
-            }
             Request::Run(job) => guarded(job),
         }
         Ok(())
@@ -327,10 +346,9 @@ impl Watcher {
             self.inbox.end_ringing(name).into_iter().for_each(|bell| bell.wake(1));
             return;
         }
-        if let Some((descriptor, job)) = self.awaited.remove(&name) {
-            self.inbox.descriptors.remove(&descriptor);
-            drop(descriptor);
-            guarded(job);
+        if name & AWAITED != 0 {
+            let awaited = self.inbox.end_awaiting(name);
+            self.undone.extend(awaited.and_then(|mut job| (!tried(&mut job)).then_some(job)));
             return;
         }
         let (number, slot) = (name >> SLOT_BITS, (name & ((1 << SLOT_BITS) - 1)) as usize);
@@ -415,4 +433,9 @@ fn forget(descriptors: &PollSet, member: &mut Option<Member>) {
 /// Runs a job of somebody else's, whose panic is its own affair.
 fn guarded(job: Job) {
     let _ = catch_unwind(AssertUnwindSafe(job));
+}
+
+/// Whether a job is done; one that panics is.
+fn tried(job: &mut Trial) -> bool {
+    catch_unwind(AssertUnwindSafe(job)).unwrap_or(true)
 }
