@@ -16,12 +16,13 @@ use std::fs::{self, File};
 use std::io::{IoSlice, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::AtomicBool;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread;
 use std::time::Duration;
 
-use multiproc::{Counter, Descriptor, Error, Pipe, PipeError, Process, Queue};
+use multiproc::{Counter, Descriptor, Error, Pipe, PipeError, Process, Queue, Semaphore};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::pthread::{pthread_kill, pthread_self};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -332,10 +333,12 @@ fn threads_at_both_ends_garble_nothing() {
 
 // Signals and deaths ----------------------------------------------------------------------------
 
-/// Has signals come to this thread while `work` runs; what it gives, and how many came.
-fn in_a_storm<R>(work: impl FnOnce() -> R) -> (R, u64) {
-    static CAUGHT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-    extern "C" fn catch(_: libc_int) {
+/// How many signals have come to a thread [in a storm](in_a_storm).
+static CAUGHT: AtomicU64 = AtomicU64::new(0);
+
+/// Has signals come to this thread while `work` runs, in whichever system call it is.
+fn in_a_storm<R>(work: impl FnOnce() -> R) -> R {
+    extern "C" fn catch(_: std::ffi::c_int) {
         CAUGHT.fetch_add(1, Relaxed);
     }
     // Without SA_RESTART: each signal interrupts the system call.
@@ -350,40 +353,50 @@ fn in_a_storm<R>(work: impl FnOnce() -> R) -> (R, u64) {
                 thread::sleep(Duration::from_micros(200));
             }
         });
-        let result = work();
+        let result = catch_unwind(AssertUnwindSafe(work));
         over.store(true, Relaxed);
         result
     });
     // SAFETY: it is what was there before.
     unsafe { sigaction(Signal::SIGUSR1, &old) }.unwrap();
-    (result, CAUGHT.swap(0, Relaxed))
+    result.unwrap_or_else(|panic| resume_unwind(panic))
 }
-
-#[allow(non_camel_case_types)]
-type libc_int = std::ffi::c_int;
 
 #[test]
 fn signals_during_a_blocking_receive_and_send_lose_nothing() {
     let _guard = guard();
-    let (here, there) = Pipe::pair().unwrap();
-    let child = Process::spawn(echo, (there,)).unwrap();
-    let (mut stormy, mut caught) = (0, 0);
-    while caught < 100 {
-        let bytes = patterned(4 * MIB + stormy);
-        let (back, signals) = in_a_storm(|| {
-            // The other process has room for none of them.
+    /// Receives and sends back, each when it may.
+    fn echo_when_told(pipe: Pipe<(), ()>, may: Semaphore) {
+        may.acquire();
+        let bytes = pipe.recv_bytes().unwrap();
+        may.acquire();
+        pipe.send_bytes(&bytes).unwrap();
+    }
+    let (here, there) = Pipe::<(), ()>::pair().unwrap();
+    let may = Semaphore::new(0).unwrap();
+    let child = Process::spawn(echo_when_told, (there, may.clone())).unwrap();
+    let bytes = patterned(16 * MIB);
+    thread::scope(|scope| {
+        // Lets the other process do something only when signals have come in vain for a while.
+        scope.spawn(|| {
+            for _ in 0..2 {
+                let before = CAUGHT.load(Relaxed);
+                eventually("signals come", || CAUGHT.load(Relaxed) > before + 100);
+                may.release(1);
+            }
+        });
+        let back = in_a_storm(|| {
             here.send_bytes(&bytes).unwrap();
             here.recv_bytes().unwrap()
         });
         assert!(back == bytes);
-        // Nothing comes for a while, but signals.
-        let (nothing, more) = in_a_storm(|| here.recv_bytes_timeout(SHORT));
-        assert!(matches!(nothing, Err(PipeError::Timeout)));
-        stormy += 1;
-        caught += signals + more;
-    }
-    drop(here);
-    assert_eq!(child.join_timeout(SOON).unwrap(), stormy);
+    });
+    child.join_timeout(SOON).unwrap();
+    let nothing = in_a_storm(|| here.recv_bytes_timeout(SHORT));
+    assert!(matches!(nothing, Err(PipeError::Ended)));
+    let (here, _there) = Pipe::<(), ()>::pair().unwrap();
+    let nothing = taking(SHORT, || in_a_storm(|| here.recv_bytes_timeout(SHORT)));
+    assert!(matches!(nothing, Err(PipeError::Timeout)));
 }
 
 #[test]

@@ -114,12 +114,28 @@ fn shared_map_loses_no_update_whoever_dies() {
 }
 
 #[test]
-fn pipes_answer_and_end() {
+fn pipes_carry_values_bytes_and_pipes() {
     let _guard = support::guard();
     assert_eq!(
         run("pipes").stdout,
         "2 squared is 4\n3 squared is 9\n12 squared is 144\n\
-         the child answered 3 times, and is gone: true\n"
+         the child answered 3 times\n\
+         1000000 bytes want to be received\n1000000 bytes, the last one is 63\n\
+         the painter is gone: true\n\
+         greeted by the child: true\ngreeted by the child: true\n"
+    );
+}
+
+#[test]
+fn listener_lets_in_who_knows_the_key() {
+    let _guard = support::guard();
+    let failed = "authentication at @.. failed: both sides need the same key";
+    assert_eq!(
+        run("listener").stdout,
+        format!(
+            "somebody was not let in: {failed}\nit could not connect: {failed}\n\
+             the client is the process that we started: true\nit learnt the lengths [3, 5, 9]\n"
+        )
     );
 }
 

@@ -216,11 +216,44 @@ def parked_pipe(warm_up, window):
     return played
 
 
+def send_bytes(number, pipe, size):
+    count, checksum = 0, 0
+    while phase() != STOP:
+        letter = count % 251
+        pipe.send_bytes(bytes([letter]) * size)
+        count, checksum = count + 1, checksum + letter
+        note(number, count)
+    report(number, count, checksum)
+    pipe.send_bytes(b"")
+
+
+def receive_bytes(number, pipe, size):
+    count, checksum = 0, 0
+    while message := pipe.recv_bytes():
+        assert len(message) == size and message[0] == message[-1]
+        assert message.find(255) < 0  # Which reads all of it, as fast as one can.
+        count, checksum = count + 1, checksum + message[0]
+        note(number, count)
+    report(number, count, checksum)
+
+
+def pipe_bytes(warm_up, window, size):
+    receiver, sender = context.Pipe()
+    played = play([(send_bytes, sender, size), (receive_bytes, receiver, size)], warm_up, window)
+    for place, what in enumerate(["messages", "as the sum of them"]):
+        sent, received = board[16 + place], board[32 + place]
+        assert sent == received, f"{sent} {what} sent, {received} received"
+    played["counts"] = played["counts"][1:]
+    played["figures"] = []
+    return played
+
+
 CONTESTANTS = {
     "lock": lock,
     "queue": queue,
     "records": records,
     "parked_pipe": parked_pipe,
+    "pipe_bytes": pipe_bytes,
 }
 
 if __name__ == "__main__":

@@ -62,6 +62,8 @@ fn ours_are_measured_and_leave_nothing() {
     let starts = names(&report, "start-and-join");
     assert!(starts.contains(&"multiproc Process, Spawn".into()), "{starts:?}");
     assert_eq!(names(&report, "array-doubled").len(), 1);
+    let through_pipes = names(&report, "pipe-64MiB");
+    assert!(through_pipes.contains(&"multiproc Pipe, recv_bytes".into()), "{through_pipes:?}");
     let command = report["machine"]["command"].as_str().unwrap();
     assert!(command.contains("multiproc"), "{command}");
 }

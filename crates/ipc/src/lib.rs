@@ -46,7 +46,8 @@
 //! | hand over images, samples, bytes, in place | [`Queue::slices`] | the messages that it holds |
 //! | know when all senders, or all receivers, are gone | [`channel`] | the message being received |
 //! | wait for several of these at once | [`select()`] | nothing |
-//! | talk to one other process | [`Pipe`] | the other end sees the end |
+//! | talk to one other process, hand it open files | [`Pipe`], [`Descriptor`] | the other end sees the end |
+//! | talk to processes that only know an address | [`Listener`], [`Client`] | the next listener takes over |
 //! | share with programs that only know a segment's name | [`Segment::publish`], [`Segment::find`] | nothing |
 //! | hand all of it over as one value | a struct with [`#[derive(Handle)]`](Handle) | nothing |
 //! | put structs into any of these | [`#[derive(Plain)]`](Plain) | |
@@ -65,6 +66,8 @@
 //!   in which it does one of these itself. Others get [`Error::CatalogHeld`] after ten seconds, or, if
 //!   they receive a message that carries handles, [`RecvError::Held`]; a call with a timeout ends by
 //!   its deadline. The message stays in the queue;
+//! - who [selects](select()) from descriptors and other things at once, until a descriptor wakes it, for the
+//!   ten seconds for which the thread that would wake it may be waiting for the catalog;
 //! - the recovery from its own children's deaths, for those who wait at a queue: it watches over them.
 //!   Who waits for a lock finds out by itself.
 //!

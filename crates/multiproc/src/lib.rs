@@ -48,8 +48,13 @@
 //! | `Queue(n)` of numbers | [`Queue::inline`], which is faster |
 //! | `JoinableQueue`, `task_done`, `join` | [`Queue::lease`], [`Lease::ack`], [`Queue::join`] |
 //! | `connection.wait([..])` | [`select()`] |
-//! | `Pipe()` | [`Pipe::pair`] |
-//! | `Pipe(duplex=False)` | [`channel`] |
+//! | `Pipe()`, `send`, `recv`, `poll` | [`Pipe::pair`], the same names |
+//! | `send_bytes`, `recv_bytes`, `recv_bytes_into` | the same names of [`Pipe`] |
+//! | `recv_bytes(maxlength)` | [`Pipe::set_limit`] |
+//! | `Pipe(duplex=False)` | [`Pipe::simplex`], or [`channel`], which is in the segment |
+//! | `Listener(address, authkey=..)` | [`Listener::bind`], [`ListenerBuilder::key`] |
+//! | `Client(address, authkey=..)` | [`Client::connect`] |
+//! | `reduction.DupFd`, `send_handle` | [`Descriptor`], in any value that goes through a pipe |
 //! | `Value('i', 0)` with its lock, to count | [`Counter`] |
 //! | `Value(..)` | [`Value`] |
 //! | `Array('d', n)` | [`Array`] |

@@ -22,6 +22,11 @@ pub(crate) trait Channel: Sync + Sized {
     fn make(stage: &Stage, shape: Shape, lane: usize) -> Result<Self>;
     fn write(&self, bytes: &[u8]);
     fn read(&self, bytes: &mut [u8]);
+
+    /// Reads a message, into other memory if that is how it is done.
+    fn read_fresh(&self, bytes: &mut Vec<u8>) {
+        self.read(bytes);
+    }
 }
 
 pub(crate) struct Bytes<C> {
@@ -75,7 +80,7 @@ impl<C: Channel> Sender for End<'_, C> {
 
 impl<C: Channel> Receiver for End<'_, C> {
     fn recv(&mut self) -> u64 {
-        self.channel.read(&mut self.buffer);
+        self.channel.read_fresh(&mut self.buffer);
         self.shape.read_bytes(&self.buffer)
     }
 }

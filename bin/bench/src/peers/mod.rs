@@ -2,7 +2,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`ours`] | this library, by its public interface, as any program uses it |
+//! | [`ours`], [`pipes`] | this library, by its public interface, as any program uses it |
 //! | [`children`], [`doubling`] | starting children, and work on a large array: we, and the least |
 //! | [`floor`], [`ring`] | the least that the machine allows: bare words and a ring in shared memory |
 //! | [`pthread`], [`kernel`] | what the system offers: locks; pipes, sockets, message queues |
@@ -25,6 +25,7 @@ pub(crate) mod kernel;
 pub(crate) mod ours;
 #[cfg(feature = "peers")]
 pub(crate) mod parking_lot;
+pub(crate) mod pipes;
 #[cfg(feature = "peers")]
 pub(crate) mod procspawn;
 pub(crate) mod pthread;

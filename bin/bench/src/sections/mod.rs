@@ -4,6 +4,7 @@ mod array;
 mod counter;
 mod memory;
 mod mutex;
+mod pipe;
 mod queue;
 mod recovery;
 mod round_trip;
@@ -115,6 +116,7 @@ pub(crate) fn all() -> Vec<Section> {
     sections.extend(queue::handed_over());
     sections.extend(queue::huge());
     sections.extend(queue::encoded());
+    sections.extend(pipe::sections());
     sections.extend(array::sections());
     sections.extend(start::sections());
     sections.extend(recovery::sections());

@@ -8,7 +8,7 @@ use crate::drive::round_trip::{awake, parked};
 use crate::peers::floor::{Futex, Spin};
 #[cfg(feature = "peers")]
 use crate::peers::{crossbeam, iceoryx2, ipc_channel};
-use crate::peers::{kernel, ours, python};
+use crate::peers::{kernel, ours, pipes, python};
 
 pub(super) fn sections() -> Vec<Section> {
     vec![between_awake(), between_parked()]
@@ -42,6 +42,9 @@ fn between_parked() -> Section {
         })
         .with("multiproc Queue::bounded", |stage| {
             parked::<ours::Through<ours::EncodedWords>>(stage, Processes)
+        })
+        .with("multiproc Pipe, bytes", |stage| {
+            parked::<kernel::Bytes<pipes::Bytes<false>>>(stage, Processes)
         })
         .with("floor: futex", |stage| parked::<Futex>(stage, Processes));
     let section = with_peer!(section, "ipc-channel", |stage| {

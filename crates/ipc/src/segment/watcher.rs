@@ -430,12 +430,6 @@ fn forget(descriptors: &PollSet, member: &mut Option<Member>) {
     }
 }
 
-/// For how many sets the watcher rings when they are ready.
-#[cfg(test)]
-pub(crate) fn ringing() -> usize {
-    inbox().map_or(0, |inbox| inbox.bells().len())
-}
-
 /// Runs a job of somebody else's, whose panic is its own affair.
 fn guarded(job: Job) {
     let _ = catch_unwind(AssertUnwindSafe(job));

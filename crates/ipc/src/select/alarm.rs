@@ -9,8 +9,8 @@
 //!
 //! # Invariants
 //!
-//! - A1 The alarm is set before its thread looks for the last time before it sleeps, and after it has
-//!   announced itself at the word: what becomes ready from then on wakes it.
+//! - A1 The alarm is set after its thread has announced itself at the word, and before that sleeps. What
+//!   is ready by then sets it off at once.
 //! - A2 It goes off once, and must be set again: the set stays ready until somebody has done something
 //!   about it, and the watcher must not be told of it all the while.
 //! - A3 When it is dropped, nothing is left of it in the watcher.
@@ -90,4 +90,42 @@ fn set_of(descriptors: &[BorrowedFd<'_>]) -> io::Result<PollSet> {
         }
     }
     Ok(set)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::time::Duration;
+
+    use multiproc_sys::clock::Deadline;
+    use multiproc_sys::poll::Notice;
+
+    use super::*;
+
+    #[test]
+    fn alarm_goes_off_once_each_time_it_is_set() {
+        let notice = Notice::new().unwrap();
+        let alarm = Alarm::of(&[notice.as_fd(), notice.as_fd()]);
+        assert!(!alarm.is_set());
+        let went_off = || (!alarm.is_set()).then_some(());
+        let soon = || Some(Deadline::after(Duration::from_secs(60)));
+        let waited = |deadline| alarm.count().unwrap().wait_for(deadline, went_off).is_some();
+        for _ in 0..100 {
+            alarm.set();
+            assert!(alarm.is_set());
+            notice.raise();
+            assert!(waited(soon()), "it goes off when something is ready");
+            alarm.set();
+            assert!(waited(soon()), "and at once if something is ready already");
+            notice.lower();
+        }
+        alarm.set();
+        assert!(!waited(Some(Deadline::after(Duration::from_millis(5)))));
+    }
+
+    #[test]
+    fn alarm_for_nothing_is_always_set() {
+        let alarm = Alarm::of(&[]);
+        assert!(alarm.is_set() && alarm.count().is_none());
+    }
 }
