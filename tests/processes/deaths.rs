@@ -19,6 +19,7 @@ for_each_method! {
     queue_of_a_killed_child_is_disconnected
     child_killed_as_it_starts_leaves_its_place
     child_killed_for_lack_of_memory_is_told_from_others
+    starts_that_fail_leave_nothing
 }
 
 fn sleep_on() {
@@ -156,6 +157,24 @@ fn child_killed_as_it_starts_leaves_its_place(method: StartMethod) {
             Err(error) => panic!("{error}"),
         }
     }
+}
+
+fn starts_that_fail_leave_nothing(method: StartMethod) {
+    let segment = multiproc::Segment::builder().participants(4).anonymous().unwrap();
+    let spawner = by(method).segment(&segment);
+    let descriptors = || fs::read_dir("/proc/self/fd").unwrap().count();
+    let work = || spawner.spawn(|| 1, ()).unwrap().join_timeout(SOON).unwrap();
+    assert_eq!(work(), 1);
+    let before = descriptors();
+    // A queue of another segment cannot be passed.
+    let foreign = Queue::<u8>::bounded(1).unwrap();
+    for _ in 0..20 {
+        assert!(spawner.spawn(|_: Queue<u8>| (), (foreign.clone(),)).is_err());
+        assert!(spawner.clone().current_dir("/no/such").spawn(|| (), ()).is_err());
+        assert!(spawner.clone().env("A", "\0").spawn(|| (), ()).is_err());
+    }
+    assert_eq!(work(), 1);
+    eventually("no descriptor is left", || descriptors() <= before + 2);
 }
 
 /// Where this process's memory is accounted, if it may have a group of its own.

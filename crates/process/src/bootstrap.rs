@@ -3,9 +3,11 @@
 //! A child is told in one environment variable which place it has, which function it runs and in
 //! which executable. [`init`] finds the variable, removes it, and enters the function.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::io::Write;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::str::FromStr;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
@@ -14,6 +16,7 @@ use multiproc_ipc::family::{Seat, Ticket};
 use multiproc_sys::descriptor;
 use multiproc_sys::process::{Executable, this_executable};
 
+use crate::outcome::PANICKED;
 use crate::{function, relatives, server};
 
 /// The variable that makes a process a child.
@@ -114,6 +117,14 @@ impl Inherited {
     pub(crate) fn give_up(&self, reason: &str) -> ! {
         tell(reason);
         self.exit(CANNOT_ENTER)
+    }
+}
+
+/// What a forked child does instead of returning. A panic must not unwind into what it has of its parent.
+pub(crate) fn never_return(work: impl FnOnce() -> Infallible) -> ! {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(never) => match never {},
+        Err(_) => multiproc_sys::process::exit_at_once(PANICKED),
     }
 }
 

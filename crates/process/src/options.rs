@@ -117,7 +117,7 @@ impl Options {
     pub(crate) fn variables(&self) -> BTreeMap<OsString, OsString> {
         let mut variables = match self.no_variables {
             true => BTreeMap::new(),
-            false => std::env::vars_os().filter(|(name, _)| name != VARIABLE).collect(),
+            false => std::env::vars_os().filter(|(name, _)| is_inherited(name)).collect(),
         };
         for (name, value) in &self.variables {
             match value {
@@ -260,7 +260,28 @@ impl Ends {
 
 /// An entry of an environment.
 fn entry(name: &OsStr, value: &OsStr) -> Result<CString, SpawnError> {
+    if name.is_empty() || name.as_bytes().contains(&b'=') {
+        return Err(SpawnError::Variable(name.to_string_lossy().into_owned()));
+    }
     c_string(OsStr::from_bytes(&[name.as_bytes(), b"=", value.as_bytes()].concat()))
+}
+
+/// Gives this process, which was forked, another environment.
+///
+/// # Safety
+/// There is one thread.
+pub(crate) unsafe fn replace_environment(variables: &BTreeMap<OsString, OsString>) {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| is_inherited(name)) {
+        // SAFETY: the caller's promise, here and below.
+        unsafe { std::env::remove_var(name) };
+    }
+    // SAFETY: see above.
+    variables.iter().for_each(|(name, value)| unsafe { std::env::set_var(name, value) });
+}
+
+/// Whether a variable of this process is one that a child has too. Some shells pass on names that are none.
+fn is_inherited(name: &OsStr) -> bool {
+    name != VARIABLE && !name.as_bytes().contains(&b'=')
 }
 
 pub(crate) fn c_string(text: impl AsRef<OsStr>) -> Result<CString, SpawnError> {
@@ -380,9 +401,14 @@ mod tests {
     }
 
     #[test]
-    fn environment_with_a_zero_byte_is_refused() {
+    fn environment_that_cannot_be_is_refused() {
         let mut options = Options::default();
         options.set_variable("A".as_ref(), Some("\0".as_ref()));
         assert!(matches!(options.environment(), Err(SpawnError::ZeroByte(_))));
+        for name in ["", "A=B"] {
+            let mut options = Options::default();
+            options.set_variable(name.as_ref(), Some("".as_ref()));
+            assert!(matches!(options.environment(), Err(SpawnError::Variable(_))), "{name}");
+        }
     }
 }

@@ -29,6 +29,9 @@ pub enum SpawnError {
     /// A name, an argument or a variable contains a zero byte.
     #[error("{0:?} contains a zero byte")]
     ZeroByte(String),
+    /// A variable's name is empty, or contains a `=`.
+    #[error("{0:?} cannot be the name of a variable")]
+    Variable(String),
     /// The kernel refused to start it, or the program cannot be executed.
     #[error(transparent)]
     Start(#[from] StartError),

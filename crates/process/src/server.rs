@@ -14,6 +14,7 @@
 //! * The child: as after any start.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::env;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -29,8 +30,8 @@ use multiproc_sys::start::{self, Forked, Kin, Program, Start, StartError, Starte
 use multiproc_sys::{descriptor, host, process, signals};
 use serde::{Deserialize, Serialize};
 
-use crate::bootstrap::{self, Bootstrap, SERVER, VARIABLE};
-use crate::options::{Given, Options, Stream, c_string};
+use crate::bootstrap::{self, Bootstrap, SERVER, VARIABLE, never_return};
+use crate::options::{Given, Options, Stream, c_string, replace_environment};
 use crate::outcome::SpawnError;
 use crate::plan::Plan;
 use crate::relatives;
@@ -166,8 +167,7 @@ impl Server {
     fn start() -> Result<Server, SpawnError> {
         let (here, there) = UnixStream::pair().map_err(SpawnError::Descriptors)?;
         let parent = std::process::id();
-        let environment: BTreeMap<_, _> =
-            env::vars_os().filter(|(name, _)| name != VARIABLE).collect();
+        let environment = Options::default().variables();
         let mut entries = Options::default().environment()?;
         entries.push(c_string(format!("{VARIABLE}={SERVER}{parent} {}", there.as_raw_fd()))?);
         let mut name = title("fork server").into_vec();
@@ -323,7 +323,7 @@ fn fork(request: Request, pipe: &Pipe<Reply, Request>) -> Reply {
             // SAFETY: the server's own copy is never dropped here: this does not return.
             drop(unsafe { OwnedFd::from_raw_fd(pipe.as_fd().as_raw_fd()) });
             drop(given);
-            begin(&bootstrap, &title, descriptors, environment)
+            never_return(|| begin(&bootstrap, &title, descriptors, environment))
         }
     }
 }
@@ -334,17 +334,13 @@ fn begin(
     title: &[u8],
     descriptors: Vec<(RawFd, Descriptor)>,
     environment: Option<Vec<(Vec<u8>, Vec<u8>)>>,
-) -> ! {
+) -> Infallible {
     // SAFETY: there is one thread, here and below.
     let _ = unsafe { process::set_title(title) };
     if let Some(environment) = environment {
-        let names: Vec<OsString> = env::vars_os().map(|(name, _)| name).collect();
+        let text = |(name, value)| (OsString::from_vec(name), OsString::from_vec(value));
         // SAFETY: see above.
-        names.iter().for_each(|name| unsafe { env::remove_var(name) });
-        for (name, value) in environment {
-            // SAFETY: see above.
-            unsafe { env::set_var(OsString::from_vec(name), OsString::from_vec(value)) };
-        }
+        unsafe { replace_environment(&environment.into_iter().map(text).collect()) };
     }
     let descriptors =
         descriptors.into_iter().map(|(number, descriptor)| (number, descriptor.into())).collect();

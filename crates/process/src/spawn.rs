@@ -1,6 +1,7 @@
 //! How a child is started that runs a function.
 
-use std::ffi::{OsStr, OsString};
+use std::convert::Infallible;
+use std::ffi::{CString, OsStr, OsString};
 use std::io::Write;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
@@ -15,12 +16,14 @@ use multiproc_sys::start::{self, Forked, Kin, Program, Start, Started};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::bootstrap::{Bootstrap, Inherited, VARIABLE, is_initialised};
+use crate::bootstrap::{Bootstrap, Inherited, VARIABLE, is_initialised, never_return};
 use crate::child::Child;
 use crate::function::{self, Entry, Target};
 #[cfg(feature = "tracing")]
 use crate::logs::Logs;
-use crate::options::{Ends, Given, Limit, Options, Stdio, Streams, c_string, option_methods};
+use crate::options::{
+    Ends, Given, Limit, Options, Stdio, Streams, c_string, option_methods, replace_environment,
+};
 use crate::outcome::SpawnError;
 use crate::plan::Plan;
 use crate::process::Process;
@@ -132,35 +135,46 @@ impl Spawner {
             Some(segment) => segment.clone(),
             None => Segment::current()?,
         };
-        let berth = Berth::reserve(&segment)?;
-        let (entry, descriptors) = self.pass::<F, A>(&berth, &arguments)?;
-        let launch = Launch {
+        let entry = self.entry::<F, A>();
+        let mut launch = Launch {
             name: self.name.clone().unwrap_or_else(next_name),
             function: function::name(entry)?,
             entry,
-            descriptors,
-            berth,
+            descriptors: Vec::new(),
+            berth: Berth::reserve(&segment)?,
             options: &self.options,
         };
-        let child = launch.child(self.method);
+        let begun = self.put(&arguments, &launch.berth).and_then(|descriptors| {
+            launch.descriptors = descriptors;
+            launch.begin(self.method)
+        });
+        let child = launch.take_charge(begun);
         // Moved into the child by now, they close their ends of pipes here.
         drop(arguments);
         child.map(Process::over)
     }
 
-    /// Puts what the child needs into its berth; returns what it does with that, and the descriptors.
-    fn pass<F, A>(&self, berth: &Berth, arguments: &A) -> Result<(Entry, Vec<RawFd>), SpawnError>
+    /// What the child does first.
+    fn entry<F, A>(&self) -> Entry
     where
         F: Target<A>,
         F::Output: Serialize,
-        A: Serialize + DeserializeOwned,
+        A: DeserializeOwned,
     {
         #[cfg(feature = "tracing")]
-        if let Some(logs) = &self.logs {
-            let descriptors = berth.put_arguments(&(logs, arguments))?;
-            return Ok((function::logging_entry_of::<F, A>(), descriptors));
+        if self.logs.is_some() {
+            return function::logging_entry_of::<F, A>();
         }
-        Ok((function::entry_of::<F, A>(), berth.put_arguments(arguments)?))
+        function::entry_of::<F, A>()
+    }
+
+    /// Puts what the child needs into its berth; returns the descriptors that go with it.
+    fn put<A: Serialize>(&self, arguments: &A, berth: &Berth) -> Result<Vec<RawFd>, SpawnError> {
+        #[cfg(feature = "tracing")]
+        if let Some(logs) = &self.logs {
+            return Ok(berth.put_arguments(&(logs, arguments))?);
+        }
+        Ok(berth.put_arguments(arguments)?)
     }
 }
 
@@ -187,9 +201,20 @@ struct Launch<'a> {
     options: &'a Options,
 }
 
+/// A child that has begun, and this process's ends of what is between them.
+struct Begun {
+    started: Started,
+    ends: Ends,
+    lifeline: OwnedFd,
+    /// Hung up when it has entered its function, if it is detached, or has ended.
+    ready: Option<OwnedFd>,
+}
+
 impl Launch<'_> {
-    fn child(mut self, method: StartMethod) -> Result<Child, SpawnError> {
-        let streams = Streams::open(&self.options.streams)?;
+    /// Starts the child.
+    fn begin(&mut self, method: StartMethod) -> Result<Begun, SpawnError> {
+        let environment = self.options.environment()?;
+        let Streams { given, mut ends } = Streams::open(&self.options.streams)?;
         let (near, far) = lifeline().map_err(SpawnError::Descriptors)?;
         let ready = self.options.detached.then(lifeline).transpose();
         let (is_ready, ready) = ready.map_err(SpawnError::Descriptors)?.unzip();
@@ -205,29 +230,35 @@ impl Launch<'_> {
             descriptors: self.descriptors.clone(),
             name: self.name.clone(),
         };
-        let Streams { given, mut ends } = streams;
         let started = match method {
-            StartMethod::Spawn => self.execute(&bootstrap, given),
-            StartMethod::ForkServer => server::start(&bootstrap, self.options, given),
-            StartMethod::Fork => self.fork(&given, &mut ends, ready.as_ref()),
+            StartMethod::Spawn => self.execute(&bootstrap, environment, given)?,
+            StartMethod::ForkServer => server::start(&bootstrap, self.options, given)?,
+            StartMethod::Fork => self.fork(&given, &mut ends, ready.as_ref())?,
         };
-        let started = started.inspect_err(|_| {
+        Ok(Begun { started, ends, lifeline: near, ready: is_ready })
+    }
+
+    /// Takes charge of a child that has begun, or cleans up after one that has not.
+    fn take_charge(self, begun: Result<Begun, SpawnError>) -> Result<Child, SpawnError> {
+        let Begun { started, ends, lifeline, ready } = begun.inspect_err(|_| {
             self.berth.settle();
         })?;
-        drop((far, ready));
         let leads = self.options.session || self.options.detached;
         let child = Child::new(started, self.name, leads, ends, Some(self.berth))?;
-        child.watch_lifeline(near)?;
-        if let Some(is_ready) = is_ready {
-            // Hung up when it has entered its function, or ended.
-            poll::readable(is_ready, None).map_err(SpawnError::Descriptors)?;
+        child.watch_lifeline(lifeline)?;
+        if let Some(ready) = ready {
+            poll::readable(ready, None).map_err(SpawnError::Descriptors)?;
         }
         Ok(child)
     }
 
     /// Has the child execute this program.
-    fn execute(&self, bootstrap: &Bootstrap, streams: Given) -> Result<Started, SpawnError> {
-        let mut environment = self.options.environment()?;
+    fn execute(
+        &self,
+        bootstrap: &Bootstrap,
+        mut environment: Vec<CString>,
+        streams: Given,
+    ) -> Result<Started, SpawnError> {
         environment.push(c_string(format!("{VARIABLE}={bootstrap}"))?);
         Plan {
             program: None,
@@ -273,15 +304,18 @@ impl Launch<'_> {
             }
             Forked::Child => {
                 *ends = Ends::default();
-                self.go_on(ready)
+                never_return(|| self.go_on(ready))
             }
         }
     }
 
     /// What a forked child does.
-    fn go_on(&self, ready: Option<&OwnedFd>) -> ! {
+    fn go_on(&self, ready: Option<&OwnedFd>) -> Infallible {
         relatives::forget_all();
-        self.set_environment();
+        if !self.options.inherits_variables() {
+            // SAFETY: there is one thread.
+            unsafe { replace_environment(&self.options.variables()) };
+        }
         relatives::introduce(&self.name, std::os::unix::process::parent_id());
         if let Ok(title) = c_string(title(&self.name)) {
             // SAFETY: there is one thread.
@@ -298,20 +332,6 @@ impl Launch<'_> {
             Ok(seat) => (self.entry)(&seat, inherited),
             Err(error) => inherited.give_up(&format!("cannot take its place: {error}")),
         }
-    }
-}
-
-impl Launch<'_> {
-    /// Gives a forked child its environment.
-    fn set_environment(&self) {
-        if self.options.inherits_variables() {
-            return;
-        }
-        let variables = self.options.variables();
-        // SAFETY: there is one thread, here and below.
-        std::env::vars_os().for_each(|(name, _)| unsafe { std::env::remove_var(name) });
-        // SAFETY: see above.
-        variables.iter().for_each(|(name, value)| unsafe { std::env::set_var(name, value) });
     }
 }
 
