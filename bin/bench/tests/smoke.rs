@@ -60,7 +60,7 @@ fn ours_are_measured_and_leave_nothing() {
     assert!(names(&report, "queue-8B-4to4").contains(&"multiproc Queue::inline".into()));
     assert!(names(&report, "transfer-1MiB").contains(&"multiproc Queue::slices, by loan".into()));
     let starts = names(&report, "start-and-join");
-    assert!(starts.contains(&"multiproc Process::spawn".into()), "{starts:?}");
+    assert!(starts.contains(&"multiproc Process, Spawn".into()), "{starts:?}");
     assert_eq!(names(&report, "array-doubled").len(), 1);
     let through_pipes = names(&report, "pipe-64MiB");
     assert!(through_pipes.contains(&"multiproc Pipe, recv_bytes".into()), "{through_pipes:?}");
