@@ -12,8 +12,7 @@ use std::io::stdout;
 use multiproc::{Logs, Spawner};
 use tracing::{Level, debug, error, info, info_span};
 
-fn count_letters(logs: Logs, words: Vec<String>) -> usize {
-    logs.install().expect("nobody has installed anything yet");
+fn count_letters(words: Vec<String>) -> usize {
     let mut letters = 0;
     for word in words {
         let _span = info_span!("word", %word).entered();
@@ -36,7 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut ended = Vec::new();
     for (name, words) in [("careful", ["the", "cat"]), ("careless", ["sat", ""])] {
         let words = words.map(str::to_owned).to_vec();
-        let worker = Spawner::new().name(name).spawn(count_letters, (logs.clone(), words))?;
+        let worker = Spawner::new().name(name).logs(&logs).spawn(count_letters, (words,))?;
         ended.push((name, worker.join()));
     }
     forwarder.finish()?; // everything is written by then

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use multiproc::{
-    Event, JoinError, Logs, Process, Queue, Record, RecvError, Segment, Spawner, Target,
+    Event, JoinError, Logs, Process, Queue, Record, RecvError, Segment, Spawner, StartMethod,
+    Target,
 };
 use nix::sys::signal::{Signal, raise};
 use support::{Random, SHORT, SOON, eventually, guard, kill, state_of, taking};
@@ -138,6 +139,56 @@ fn record_of_who_has_no_name_is_of_main() {
     let subscriber = tracing_subscriber::registry().with(logs.layer());
     tracing::subscriber::with_default(subscriber, || info!("here"));
     assert_eq!(next(&logs).to_string(), "[INFO/main] here");
+}
+
+#[test]
+fn worker_that_is_given_logs_has_installed_them_when_it_begins() {
+    let _guard = guard();
+    fn work(number: u64, twice: bool) -> u64 {
+        info!(number, "here");
+        if twice { 2 * number } else { number }
+    }
+    let logs = Logs::new().unwrap();
+    let spawner = Spawner::new().name("w").logs(&logs);
+    let worker = spawner.spawn(work, (21, true)).unwrap();
+    assert_eq!(worker.join_timeout(SOON).unwrap(), 42);
+    assert_eq!(next(&logs).to_string(), "[INFO/w] here number=21");
+    let captures_nothing = spawner.spawn(|| error!("a closure"), ()).unwrap();
+    captures_nothing.join_timeout(SOON).unwrap();
+    assert_eq!(next(&logs).to_string(), "[ERROR/w] a closure");
+    drop(spawner);
+    must_be_empty(&logs);
+}
+
+#[test]
+fn record_of_a_forked_worker_is_its_own() {
+    let _guard = guard();
+    fn work(logs: Logs) {
+        logs.install().unwrap();
+        info!("here");
+    }
+    /// In a process of its own, which has one thread, and with which the server ends.
+    fn body() {
+        let logs = Logs::new().unwrap();
+        for method in [StartMethod::ForkServer, StartMethod::Fork] {
+            let spawner = Spawner::new().name("w").method(method);
+            for _ in 0..2 {
+                let worker = spawner.spawn(work, (logs.clone(),)).unwrap();
+                worker.join_timeout(SOON).unwrap();
+                let record = next(&logs);
+                let expected = ("[INFO/w] here".to_owned(), worker.pid());
+                assert_eq!((record.to_string(), record.pid), expected);
+            }
+        }
+        // Of who was forked from one that logs, and so has installed them.
+        logs.install().unwrap();
+        let spawner = Spawner::new().name("copy").method(StartMethod::Fork);
+        spawner.spawn(|| info!("here"), ()).unwrap().join_timeout(SOON).unwrap();
+        info!("there");
+        let lines = [next(&logs).to_string(), next(&logs).to_string()];
+        assert_eq!(lines, ["[INFO/copy] here", "[INFO/body] there"]);
+    }
+    Spawner::new().name("body").spawn(body, ()).unwrap().join_timeout(SOON).unwrap();
 }
 
 #[test]

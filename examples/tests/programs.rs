@@ -5,15 +5,21 @@ use std::process::Command;
 
 use support::{Finished, SOON};
 
-/// Runs an example; `cargo test` has built it beside this program.
+/// Runs an example that complains of nothing.
 fn run(name: &str) -> Finished {
+    let finished = run_whatever_it_says(name);
+    assert_eq!(finished.stderr, "");
+    finished
+}
+
+/// Runs an example; `cargo test` has built it beside this program.
+fn run_whatever_it_says(name: &str) -> Finished {
     let this = std::env::current_exe().expect("this program's path");
     let built = this.ancestors().nth(2).expect("programs are built in `PROFILE/deps`");
     let example: PathBuf = built.join("examples").join(name);
     assert!(example.exists(), "{example:?} is built by a plain `cargo test`, not by `--test`");
     let finished = support::run(&mut Command::new(example), SOON);
     assert!(finished.status.success(), "{finished:#?}");
-    assert_eq!(finished.stderr, "");
     finished
 }
 
@@ -157,7 +163,8 @@ fn logging_writes_whole_lines_of_whoever_exits() {
 #[test]
 fn processes_tell_how_each_of_them_ended() {
     let _guard = support::guard();
-    let told = run("processes").stdout;
+    let Finished { stdout: told, stderr, .. } = run_whatever_it_says("processes");
+    assert!(stderr.contains("no way") && stderr.matches("panicked at").count() == 1, "{stderr}");
     let lines: Vec<&str> = told.lines().collect();
     let heads = ["A: 0 1 2", "B: 0 1 2", "worker 0 was process ", "worker 1 was process "];
     for head in heads {

@@ -12,6 +12,7 @@ use crate::{METHODS, alone, by, for_each_method};
 
 for_each_method! {
     child_ends_with_its_parent_at_any_depth
+    grandchild_that_ends_with_its_parent_is_recovered_from
     detached_child_survives_and_sees_its_parent_end
     detached_child_whose_parent_is_killed_as_it_starts_enters_or_ends
     lock_of_a_killed_child_passes_on
@@ -47,6 +48,28 @@ fn child_ends_with_its_parent_at_any_depth(method: StartMethod) {
     for pid in family {
         eventually("the family ends", || !is_running(pid));
     }
+}
+
+fn grandchild_that_ends_with_its_parent_is_recovered_from(method: StartMethod) {
+    fn hold(mutex: Mutex<u64>, held: Queue<()>) {
+        let _guard = mutex.lock().unwrap();
+        held.send(()).unwrap();
+        sleep_on();
+    }
+    fn start(method: usize, mutex: Mutex<u64>, held: Queue<()>) {
+        let child = by(METHODS[method]).spawn(hold, (mutex, held)).unwrap();
+        sleep_on();
+        drop(child);
+    }
+    let mutex = Mutex::new(0).unwrap();
+    let held = Queue::<()>::bounded(1).unwrap();
+    let arguments = (number_of(method), mutex.clone(), held.clone());
+    let child = by(method).spawn(start, arguments).unwrap();
+    held.recv_timeout(SOON).unwrap();
+    child.child().kill().unwrap();
+    // Nobody who waits for a message can see who has died: somebody has to look.
+    assert!(matches!(held.recv_timeout(SOON), Err(RecvError::Disconnected)));
+    assert!(mutex.lock_timeout(SOON).unwrap().owner_died());
 }
 
 fn detached_child_survives_and_sees_its_parent_end(method: StartMethod) {

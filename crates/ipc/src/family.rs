@@ -119,6 +119,7 @@ impl Berth {
     /// # Errors
     /// [`Error::TooManyParticipants`], and what making an object may meet.
     pub fn reserve(segment: &Segment) -> Result<Berth, Error> {
+        segment.watch()?;
         let spec = raw::spec(1, MESSAGE_BYTES).expect("a mailbox is a possible queue");
         let mailbox = segment.create(spec, |_| ())?;
         let place = segment.reserve()?;

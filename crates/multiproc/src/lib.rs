@@ -66,7 +66,7 @@
 //! | `ShareableList(..)` | [`Array`] for numbers, else [`Map`] |
 //! | `SharedMemory(name)` | [`Builder::named`], [`Segment::open`] |
 //! | a `BaseManager` that others connect to | [`Segment::publish`], [`Segment::find`] |
-//! | `get_logger()`, `log_to_stderr()` | `Logs::install`, `Logs::forward_to`, with the feature `tracing` |
+//! | `get_logger()`, `log_to_stderr()` | `Spawner::logs`, `Logs::forward_to`, with the feature `tracing` |
 //! | `if __name__ == "__main__":` | [`init()`](init) first in `main` |
 //!
 //! The parts alone: `multiproc-ipc` is what to embed without processes; [`supervisor`] keeps workers

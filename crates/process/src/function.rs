@@ -12,6 +12,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::bootstrap::Inherited;
+#[cfg(feature = "tracing")]
+use crate::logs::Logs;
 use crate::outcome::{PANICKED, SpawnError, catch};
 
 /// A function that a child process can run on arguments of type `A`, a tuple.
@@ -59,17 +61,42 @@ targets! {
 /// Runs a function on the arguments in the mailbox, and leaves the result there.
 pub(crate) type Entry = fn(&Seat, Inherited) -> !;
 
-fn entry<F, A>(seat: &Seat, mut inherited: Inherited) -> !
+fn entry<F, A>(seat: &Seat, inherited: Inherited) -> !
 where
     F: Target<A>,
     F::Output: Serialize,
     A: DeserializeOwned,
 {
-    // SAFETY: `name` checked that `F` has no size, so there is nothing to read; it is `Copy`, so one
+    run::<F, A, A>(seat, inherited, |arguments| arguments)
+}
+
+/// As [`entry`], of a process that logs: where, comes before the arguments.
+#[cfg(feature = "tracing")]
+fn logging_entry<F, A>(seat: &Seat, inherited: Inherited) -> !
+where
+    F: Target<A>,
+    F::Output: Serialize,
+    A: DeserializeOwned,
+{
+    run::<F, A, (Logs, A)>(seat, inherited, |(logs, arguments)| {
+        // It fails in a process that was forked from one that logs: they are installed.
+        let _ = logs.install();
+        arguments
+    })
+}
+
+/// Runs a function on the arguments that `unpack` finds in what was passed.
+fn run<F, A, P>(seat: &Seat, mut inherited: Inherited, unpack: impl FnOnce(P) -> A) -> !
+where
+    F: Target<A>,
+    F::Output: Serialize,
+    P: DeserializeOwned,
+{
+    // SAFETY: `entry_of` checked that `F` has no size, so there is nothing to read; it is `Copy`, so one
     // more of it is as good as any.
     let function = unsafe { NonNull::<F>::dangling().read() };
-    let arguments = match seat.take_arguments::<A>(&inherited.descriptors) {
-        Ok(arguments) => arguments,
+    let arguments = match seat.take_arguments::<P>(&inherited.descriptors) {
+        Ok(passed) => unpack(passed),
         Err(error) => inherited.give_up(&format!("cannot read the arguments: {error}")),
     };
     inherited.begin();
@@ -83,6 +110,18 @@ where
     }
 }
 
+/// What a child does that runs `F` and logs, to [`Logs`] that are passed before its arguments.
+#[cfg(feature = "tracing")]
+pub(crate) fn logging_entry_of<F, A>() -> Entry
+where
+    F: Target<A>,
+    F::Output: Serialize,
+    A: DeserializeOwned,
+{
+    let _checked = entry_of::<F, A>();
+    logging_entry::<F, A>
+}
+
 /// What a child does that runs `F`.
 pub(crate) fn entry_of<F, A>() -> Entry
 where
@@ -94,14 +133,8 @@ where
     entry::<F, A>
 }
 
-/// The name of the entry of `F`: its distance from the start of the image.
-pub(crate) fn name<F, A>() -> Result<usize, SpawnError>
-where
-    F: Target<A>,
-    F::Output: Serialize,
-    A: DeserializeOwned,
-{
-    let entry = entry_of::<F, A>();
+/// The name of an entry: its distance from the start of the image.
+pub(crate) fn name(entry: Entry) -> Result<usize, SpawnError> {
     let image = main_executable().ok_or(SpawnError::NotInExecutable)?;
     let address = entry as usize;
     if !image.code.contains(&address) {
@@ -130,7 +163,7 @@ mod tests {
     #[test]
     fn find_of_a_name_is_the_entry_itself() {
         fn name_of<F: Target<(u64,), Output = u64>>(_: F) -> usize {
-            name::<F, (u64,)>().unwrap()
+            name(entry_of::<F, (u64,)>()).unwrap()
         }
         let names = [name_of(twice), name_of(|number| 3 * number)];
         assert_ne!(names[0], names[1]);

@@ -26,7 +26,7 @@ use std::time::Duration;
 use multiproc_ipc::{Descriptor, Pipe, PipeError, family};
 use multiproc_sys::pidfd::PidFd;
 use multiproc_sys::start::{self, Forked, Kin, Program, Start, StartError, Started, Step};
-use multiproc_sys::{descriptor, process, signals};
+use multiproc_sys::{descriptor, host, process, signals};
 use serde::{Deserialize, Serialize};
 
 use crate::bootstrap::{self, Bootstrap, SERVER, VARIABLE};
@@ -281,6 +281,8 @@ pub(crate) fn serve(pipe: RawFd) -> ! {
     if process::count_threads().ok() != Some(1) {
         bootstrap::cannot_enter("is a fork server, and has threads: call init() before any begins");
     }
+    // What every child would have to find out.
+    let _ = (process::arguments(), host::boot_id());
     // What the terminal sends to the parent's group is for its children.
     signals::blocked(|| {
         while let Ok(request) = pipe.recv() {

@@ -18,6 +18,8 @@ use serde::de::DeserializeOwned;
 use crate::bootstrap::{Bootstrap, Inherited, VARIABLE, is_initialised};
 use crate::child::Child;
 use crate::function::{self, Entry, Target};
+#[cfg(feature = "tracing")]
+use crate::logs::Logs;
 use crate::options::{Ends, Given, Limit, Options, Stdio, Streams, c_string, option_methods};
 use crate::outcome::SpawnError;
 use crate::plan::Plan;
@@ -73,6 +75,8 @@ pub struct Spawner {
     segment: Option<Segment>,
     method: StartMethod,
     options: Options,
+    #[cfg(feature = "tracing")]
+    logs: Option<Logs>,
 }
 
 impl Spawner {
@@ -102,6 +106,14 @@ impl Spawner {
 
     option_methods!();
 
+    /// Where it logs: they are [installed](Logs::install) before it enters its function. If it was forked
+    /// from a process that has installed some already, it goes on to log there.
+    #[cfg(feature = "tracing")]
+    pub fn logs(mut self, logs: &Logs) -> Spawner {
+        self.logs = Some(logs.clone());
+        self
+    }
+
     /// Starts it. Returns once it runs; one that is [detached](Spawner::detached) has entered its
     /// function by then.
     ///
@@ -121,11 +133,12 @@ impl Spawner {
             None => Segment::current()?,
         };
         let berth = Berth::reserve(&segment)?;
+        let (entry, descriptors) = self.pass::<F, A>(&berth, &arguments)?;
         let launch = Launch {
             name: self.name.clone().unwrap_or_else(next_name),
-            function: function::name::<F, A>()?,
-            entry: function::entry_of::<F, A>(),
-            descriptors: berth.put_arguments(&arguments)?,
+            function: function::name(entry)?,
+            entry,
+            descriptors,
             berth,
             options: &self.options,
         };
@@ -133,6 +146,21 @@ impl Spawner {
         // Moved into the child by now, they close their ends of pipes here.
         drop(arguments);
         child.map(Process::over)
+    }
+
+    /// Puts what the child needs into its berth; returns what it does with that, and the descriptors.
+    fn pass<F, A>(&self, berth: &Berth, arguments: &A) -> Result<(Entry, Vec<RawFd>), SpawnError>
+    where
+        F: Target<A>,
+        F::Output: Serialize,
+        A: Serialize + DeserializeOwned,
+    {
+        #[cfg(feature = "tracing")]
+        if let Some(logs) = &self.logs {
+            let descriptors = berth.put_arguments(&(logs, arguments))?;
+            return Ok((function::logging_entry_of::<F, A>(), descriptors));
+        }
+        Ok((function::entry_of::<F, A>(), berth.put_arguments(arguments)?))
     }
 }
 

@@ -368,7 +368,7 @@ mod tests {
                 let _ = PidFd::open(pid).and_then(|left| left.signal(SIGKILL));
             }
             let _ = self.root.wait();
-            // Orphans come to this process. Those of other tests are not there yet, or any more.
+            // Orphans come to this process. No other test that runs meanwhile has children.
             eventually("all are reaped", || {
                 let children = children_of(std::process::id());
                 children.iter().filter_map(|pid| PidFd::open(*pid).ok()).for_each(|orphan| {

@@ -3,9 +3,19 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::sync::OnceLock;
 
 /// The kernel's identity since it was booted: memory that names another one is not ours.
 pub fn boot_id() -> io::Result<[u8; 16]> {
+    static KNOWN: OnceLock<[u8; 16]> = OnceLock::new();
+    if let Some(known) = KNOWN.get() {
+        return Ok(*known);
+    }
+    let read = read_boot_id()?;
+    Ok(*KNOWN.get_or_init(|| read))
+}
+
+fn read_boot_id() -> io::Result<[u8; 16]> {
     let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
     let digits: Vec<u8> = text
         .bytes()

@@ -3,7 +3,9 @@
 use std::ffi::CStr;
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
+use std::sync::OnceLock;
 
 use nix::errno::Errno;
 use nix::sys::prctl;
@@ -26,9 +28,7 @@ pub fn set_name(name: &CStr) {
 /// # Safety
 /// No other thread may read the arguments of the process meanwhile.
 pub unsafe fn set_title(title: &[u8]) -> io::Result<()> {
-    let stat = fs::read_to_string("/proc/self/stat")?;
-    let place = arguments_in(&stat).filter(|place| !place.is_empty());
-    let place = place.ok_or(io::Error::from(io::ErrorKind::Unsupported))?;
+    let place = arguments()?;
     let shown = &title[..title.len().min(place.len() - 1)];
     // SAFETY: the kernel has put the arguments there, in memory of this process that it can write,
     // and the caller promises that nobody reads them meanwhile. They end in a zero, as they did.
@@ -40,8 +40,23 @@ pub unsafe fn set_title(title: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// Where the arguments of this process stand, and those of processes forked from it.
+///
+/// # Errors
+/// When the kernel does not say where that is.
+pub fn arguments() -> io::Result<Range<usize>> {
+    static KNOWN: OnceLock<Range<usize>> = OnceLock::new();
+    if let Some(known) = KNOWN.get() {
+        return Ok(known.clone());
+    }
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    let found = arguments_in(&stat).filter(|place| !place.is_empty());
+    let found = found.ok_or(io::Error::from(io::ErrorKind::Unsupported))?;
+    Ok(KNOWN.get_or_init(|| found).clone())
+}
+
 /// The 48th and 49th field of `/proc/PID/stat`: the addresses of the arguments.
-fn arguments_in(stat: &str) -> Option<std::ops::Range<usize>> {
+fn arguments_in(stat: &str) -> Option<Range<usize>> {
     let (_, from_third) = stat.rsplit_once(')')?;
     let mut fields = from_third.split_ascii_whitespace().skip(48 - 3).map(str::parse);
     let (start, end) = (fields.next()?.ok()?, fields.next()?.ok()?);

@@ -1,4 +1,4 @@
-//! Starting a process: the one way a child begins.
+//! Starting a process: one that executes a program, and one that goes on in this one ([`fork()`]).
 //!
 //! # How
 //!

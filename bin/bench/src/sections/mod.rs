@@ -2,6 +2,7 @@
 
 mod array;
 mod counter;
+mod idle;
 mod memory;
 mod mutex;
 mod pipe;
@@ -119,6 +120,7 @@ pub(crate) fn all() -> Vec<Section> {
     sections.extend(pipe::sections());
     sections.extend(array::sections());
     sections.extend(start::sections());
+    sections.extend(idle::sections());
     sections.extend(recovery::sections());
     sections.extend(memory::sections());
     sections

@@ -91,6 +91,8 @@ pub(crate) struct Inner {
     objects: Mutex<HashMap<u32, Weak<Object>>>,
     /// Those that it has none of any more, but could not let go of.
     late: Mutex<Vec<ObjectId>>,
+    /// The process whose watcher knows of this segment; 0 if none does.
+    watched_in: cell::AtomicU32,
     /// Whether dropping the last handle leaves the segment; a view of a snapshot does not.
     leaves: bool,
     /// Slots that count as dead without proof, for the stepping harness: a bit each.
@@ -233,7 +235,7 @@ impl Segment {
     /// [`Error::TooManyParticipants`].
     pub fn open(name: &str) -> Result<Segment, Error> {
         let segment = Segment::open_unwatched(name)?;
-        watcher::watch_segment(&segment)?;
+        segment.watch()?;
         // Those who are there already learn that somebody has come.
         if let Some(named) = segment.memory().as_named() {
             named.ring();
@@ -260,7 +262,7 @@ impl Segment {
     fn begin(memory: Memory, geometry: Geometry) -> Result<Segment, Error> {
         Segment::format(&memory, geometry)?;
         let segment = Segment::join(memory, geometry)?;
-        watcher::watch_segment(&segment)?;
+        segment.watch()?;
         Ok(segment)
     }
 
@@ -325,6 +327,16 @@ impl Segment {
         Ok(segment.noted())
     }
 
+    /// Has this process's watcher watch over the participants, as whoever makes or opens a segment or starts
+    /// children in it does: nobody else may know of a child's children when the child dies.
+    pub(crate) fn watch(&self) -> Result<(), Error> {
+        let pid = host::pid();
+        match self.inner.watched_in.swap(pid, Relaxed) == pid {
+            true => Ok(()),
+            false => watcher::watch_segment(self),
+        }
+    }
+
     /// Notes that this process takes part in it.
     fn noted(self) -> Segment {
         let mut joined = joined();
@@ -378,6 +390,7 @@ impl Segment {
             me: Me::new(slot, generation),
             objects: Mutex::new(HashMap::new()),
             late: Mutex::new(Vec::new()),
+            watched_in: cell::AtomicU32::new(0),
             leaves: false,
             fenced: AtomicU64::new(0),
         };
@@ -523,11 +536,6 @@ impl Segment {
     /// Sets what this process is called in listings of the segment: 48 bytes at most.
     pub fn set_name(&self, name: &str) {
         catalog::write_name(&self.participant(self.slot()).name, name);
-    }
-
-    /// What this process is called in listings of the segment; empty if nobody has said.
-    pub fn name(&self) -> String {
-        catalog::read_name(&self.participant(self.slot()).name)
     }
 
     /// This process's place among the participants.

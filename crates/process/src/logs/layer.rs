@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use multiproc_ipc::{Counter, Queue, Segment};
+use multiproc_ipc::{Counter, Queue};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record as Values};
@@ -14,10 +14,9 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
-use super::record::{MESSAGE_BYTES, SPANS_BYTES, Sent, TARGET_BYTES, Text, WORKER_BYTES, number};
+use crate::relatives::current_name;
 
-/// What a process is called that nobody has named.
-const MAIN: &str = "main";
+use super::record::{MESSAGE_BYTES, SPANS_BYTES, Sent, TARGET_BYTES, Text, WORKER_BYTES, number};
 
 /// Sends what is logged in this process.
 pub(super) struct Forward {
@@ -26,14 +25,11 @@ pub(super) struct Forward {
     dropped: Counter,
     /// What was dropped here, and not told yet.
     untold: AtomicU64,
-    worker: String,
 }
 
 impl Forward {
     pub(super) fn new(queue: Queue<Sent>, dropped: Counter) -> Forward {
-        let name = Segment::current().map(|segment| segment.name()).unwrap_or_default();
-        let worker = if name.is_empty() { MAIN.to_owned() } else { cut(&name, WORKER_BYTES) };
-        Forward { queue, dropped, untold: AtomicU64::new(0), worker }
+        Forward { queue, dropped, untold: AtomicU64::new(0) }
     }
 
     fn send(&self, record: Sent) {
@@ -87,7 +83,7 @@ where
             time: u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX),
             level: number(LevelFilter::from_level(*event.metadata().level())),
             pid: std::process::id(),
-            worker: self.worker.clone(),
+            worker: cut(current_name(), WORKER_BYTES),
             target: cut(event.metadata().target(), TARGET_BYTES),
             spans,
             message: message.0,

@@ -39,29 +39,29 @@ const CAPACITY: usize = 1024;
 
 /// Where the records of workers wait for whoever receives or writes them.
 ///
-/// A handle: clone it, send it to another process as an argument. A worker [installs](Logs::install) it,
-/// and whatever it logs with [`tracing`] from then on is sent: an event of at least the
-/// [level](Logs::level), with its fields and the spans around it. Its parent [receives](Logs::recv)
+/// A worker that is [given](crate::Spawner::logs) them sends whatever it logs with [`tracing`]: an event
+/// of at least the [level](Logs::level), with its fields and the spans around it. Its parent [receives](Logs::recv)
 /// that as [`Record`]s, or has it [written](Logs::forward_to). Several workers' lines never mix, and a
 /// line that was logged is there, even if its worker is killed right afterwards.
 ///
 /// A worker never waits for room: a record that finds the logs full is dropped and counted, see
 /// [`dropped`](Logs::dropped). A message is cut after 1500 bytes, and says how much is missing.
 ///
+/// A handle: clone it, send it to another process as an argument, [install](Logs::install) it there.
+///
 /// The program must be built with the feature `tracing`.
 ///
 /// ```
 /// use multiproc_process::{Logs, Spawner};
 ///
-/// fn work(logs: Logs) {
-///     logs.install().unwrap();
+/// fn work() {
 ///     tracing::info!(task = 7, "done");
 /// }
 ///
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     multiproc_process::init();
 ///     let logs = Logs::new()?;
-///     Spawner::new().name("adder").spawn(work, (logs.clone(),))?.join()?;
+///     Spawner::new().name("adder").logs(&logs).spawn(work, ())?.join()?;
 ///     assert_eq!(logs.recv()?.to_string(), "[INFO/adder] done task=7");
 ///     Ok(())
 /// }
@@ -116,7 +116,7 @@ impl Logs {
 
     /// Sends whatever this process logs with [`tracing`] from now on. Never blocks.
     ///
-    /// For a worker, first thing in its function. What it logs through the `log` crate is not sent.
+    /// For a process that was not [given](crate::Spawner::logs) them at its start. What it logs through the `log` crate is not sent.
     ///
     /// # Errors
     /// When the process has a global subscriber already: add the [`layer`](Logs::layer) to that one.
@@ -128,8 +128,7 @@ impl Logs {
 
     /// What [`install`](Logs::install) installs, to be combined with other layers.
     ///
-    /// Records bear the name that this process has in its current segment now: that of its
-    /// [`Spawner`](crate::Spawner), or `main`.
+    /// Records bear the name that this process has: see [`current_name`](crate::current_name).
     pub fn layer<S>(&self) -> impl Layer<S> + use<S>
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
@@ -180,7 +179,7 @@ impl Logs {
     ///
     /// let logs = Logs::new()?;
     /// let _forwarder = logs.forward_to(std::io::stderr())?;
-    /// // … start workers, give each of them `logs.clone()`, and join them.
+    /// // … start workers with `Spawner::logs(&logs)`, and join them.
     /// # Ok(())
     /// # }
     /// ```

@@ -53,7 +53,7 @@ pub struct Record {
     pub time: SystemTime,
     /// How important it is.
     pub level: Level,
-    /// The worker's name: that of its [`Spawner`](crate::Spawner), up to 48 bytes.
+    /// What the worker [is called](crate::current_name), up to 48 bytes.
     pub worker: String,
     /// The worker's process number.
     pub pid: u32,
