@@ -96,7 +96,7 @@ const ROOM: usize = 1 << 20;
 /// An end can be sent to a child as an argument, and through another pipe; what it was given and not
 /// received yet goes along. The end that was sent should be dropped then, since only one process can
 /// receive: otherwise each gets parts of messages. [`simplex`](Pipe::simplex) makes a pipe that goes
-/// one way; [`Listener`](crate::Listener) and [`Client`](crate::Client) one between processes that
+/// one way; [`Listener`] and [`Client`] one between processes that
 /// know nothing but an address. Python's `multiprocessing.Pipe`.
 ///
 /// ```
