@@ -1,5 +1,4 @@
 //! Waiting for several things at once.
-
 //!
 //! # How it sleeps
 //!
