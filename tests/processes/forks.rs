@@ -121,3 +121,23 @@ fn output_that_was_buffered_is_written_once() {
     }
     alone(body, 0);
 }
+
+#[test]
+fn exit_handlers_are_the_parent_s() {
+    unsafe extern "C" {
+        safe fn atexit(handler: extern "C" fn()) -> i32;
+    }
+    extern "C" fn count() {
+        COUNTER.get().unwrap().add(1);
+    }
+    fn body(_: usize) {
+        COUNTER.set(Counter::new().unwrap()).unwrap();
+        assert_eq!(atexit(count), 0);
+        by(StartMethod::Fork).spawn(|| (), ()).unwrap().join_timeout(SOON).unwrap();
+        let panics = by(StartMethod::Fork).stderr(multiproc::Stdio::Null);
+        let child = panics.spawn(|| -> () { panic!("as it should") }, ()).unwrap();
+        assert!(child.join_timeout(SOON).is_err());
+        assert_eq!(COUNTER.get().unwrap().get(), 0);
+    }
+    alone(body, 0);
+}

@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use multiproc::view::View;
-use multiproc::{JoinError, Segment, SpawnError, Spawner, StartMethod};
+use multiproc::{JoinError, Segment, Spawner, StartMethod};
 use multiproc_sys::clock::Deadline;
 
 /// The ways to start a child, by the numbers by which they are told.
@@ -18,7 +18,8 @@ pub(crate) const METHODS: [StartMethod; 3] =
 /// The one that has a server.
 pub(crate) const SERVED: usize = 1;
 
-/// The variable that makes a process the program: the method's number, and the name of a segment.
+/// The variable that makes a process the program: the method's number, whether its child is spared, and the
+/// name of a segment.
 pub(crate) const ROLE: &str = "MULTIPROC_TEST_STARTS";
 
 /// How long it may take until what is dead is forgotten.
@@ -42,9 +43,11 @@ static PROGRAM: extern "C" fn() = {
             multiproc::init();
         }
         if let Ok(role) = std::env::var(ROLE) {
-            let (method, name) = role.split_once(' ').expect("two words");
+            let [method, spared, name] = role.split(' ').collect::<Vec<_>>()[..] else {
+                panic!("three words")
+            };
             multiproc::init();
-            program(METHODS[method.parse::<usize>().expect("a number")], name);
+            program(METHODS[method.parse::<usize>().expect("a number")], spared == "true", name);
             std::process::exit(0);
         }
     }
@@ -69,7 +72,7 @@ fn possessions(name: &str) -> (usize, usize, usize, usize) {
     (descriptors, support::count_children(), view.participants().len(), view.objects().len())
 }
 
-fn program(method: StartMethod, name: &str) {
+fn program(method: StartMethod, spared: bool, name: &str) {
     let segment = Segment::open(name).unwrap();
     segment.make_current();
     let spawner = Spawner::new().method(method);
@@ -90,10 +93,8 @@ fn program(method: StartMethod, name: &str) {
     wait_for_word();
     match outcome {
         Ok(Ok(3)) => {}
-        Ok(Err(JoinError::Killed { signal: 9, .. } | JoinError::NeverReady(_))) => {}
-        // Its result is in the mailbox, but it was killed before it could exit.
+        Ok(Err(JoinError::Killed { signal: 9, .. } | JoinError::NeverReady(_))) if !spared => {}
         Ok(other) => panic!("{other:?}"),
-        Err(SpawnError::Start(error)) => panic!("{error}"),
         Err(error) => panic!("{error}"),
     }
     assert_eq!(start(3).unwrap().join().unwrap(), 4);

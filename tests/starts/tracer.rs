@@ -57,7 +57,7 @@ pub(crate) fn run(method: usize, victim: Victim, at: Option<usize>) -> Ending {
     let name = support::Name::of("starts");
     let segment =
         Segment::builder().participants(8).objects(64).bytes(4 << 20).named(&name).unwrap();
-    let mut traced = Traced::begin(method, &name);
+    let mut traced = Traced::begin(method, victim != Victim::Child, &name);
     traced.seize();
     traced.say_go();
     let ending = traced.follow(victim, at);
@@ -78,11 +78,11 @@ pub(crate) fn run(method: usize, victim: Victim, at: Option<usize>) -> Ending {
 
 impl Traced {
     /// Starts the program, and waits until it is ready.
-    fn begin(method: usize, name: &str) -> Traced {
+    fn begin(method: usize, spared: bool, name: &str) -> Traced {
         let (input_read, input) = std::io::pipe().unwrap();
         let (output, output_write) = std::io::pipe().unwrap();
         let variables = std::env::vars().map(|(name, value)| format!("{name}={value}"));
-        let variables = variables.chain([format!("{ROLE}={method} {name}")]);
+        let variables = variables.chain([format!("{ROLE}={method} {spared} {name}")]);
         let environment: Vec<CString> =
             variables.map(|variable| CString::new(variable).unwrap()).collect();
         let arguments = [c"starts".to_owned()];
