@@ -98,9 +98,12 @@ fn program(method: StartMethod, spared: bool, name: &str) {
         Err(error) => panic!("{error}"),
     }
     assert_eq!(start(3).unwrap().join().unwrap(), 4);
-    let mut now = before;
     let deadline = Deadline::after(PATIENCE);
-    while std::mem::replace(&mut now, possessions(name)) != before {
+    loop {
+        let now = possessions(name);
+        if now == before {
+            break;
+        }
         assert!(!deadline.passed(), "before it had {before:?}, and now {now:?}");
         std::thread::sleep(Duration::from_millis(1));
     }
