@@ -28,8 +28,8 @@ multiproc::init_before_main!();
 /// How many of a start's system calls have their turn on an ordinary day.
 const SAMPLES: usize = 25;
 
-/// Kills `victim` at each of the system calls of a start and a join, or at some of them.
-fn sweep(method: usize, victim: Victim, samples: Option<usize>) {
+/// Kills `victim` at each of the system calls of a start and a join, or at some of them; how often.
+fn sweep(method: usize, victim: Victim, samples: Option<usize>) -> usize {
     let _guard = support::guard_for(Duration::from_secs(900));
     let traced = Process::spawn(kill_at_each, (method, victim, samples)).unwrap();
     let (calls, killed) = traced.join().unwrap();
@@ -39,6 +39,7 @@ fn sweep(method: usize, victim: Victim, samples: Option<usize>) {
     ));
     // Before there is a child, none can be killed.
     assert!(killed >= samples.unwrap_or(80) / 4, "it was hardly ever killed: {killed}");
+    killed
 }
 
 /// In a process of its own, whose children are not the library's. Returns how many calls there are, and how
@@ -69,7 +70,8 @@ macro_rules! sweeps {
         #[test]
         #[ignore = "takes minutes"]
         fn whole() {
-            $(sweep($method, $victim, None);)*
+            let killed = [$(sweep($method, $victim, None)),*];
+            println!("starts killed {}, nothing left behind", killed.iter().sum::<usize>());
         }
     };
 }

@@ -19,6 +19,9 @@ const SWEEP: &str = "test --release -p multiproc-tests --test stepping -- --igno
 const MUTANTS: &str = "test --target-dir target/mutants -p multiproc-tests --test stepping -- \
                        --ignored --exact mutants";
 
+/// The test that kills at every system call of a start and a join.
+const STARTS: &str = "test -p multiproc-tests --test starts -- --ignored --exact whole";
+
 /// The tests that go on for as long as they are told.
 const STORM: &str = "test -p multiproc-tests --test storm -- --ignored --exact whole";
 const FUZZ: &str = "test -p multiproc-tests --test hostile -- --ignored --exact whole";
@@ -62,7 +65,7 @@ impl Task {
     }
 }
 
-const TASKS: [Task; 11] = [
+const TASKS: [Task; 12] = [
     Task::new("fmt", "the formatting of every file", fmt),
     Task::new("clippy", "lints of all targets, warnings denied", clippy),
     Task::new("doc", "the documentation's links and form, warnings denied", doc),
@@ -70,6 +73,7 @@ const TASKS: [Task; 11] = [
     Task::new("deny", "licences, advisories and sources, by cargo-deny", deny),
     Task::new("sweep", "every crash point of every primitive, 20 minutes at most", sweep),
     Task::new("mutants", "whether the sweep finds deliberate errors, 20 minutes at most", mutants),
+    Task::new("starts", "every system call of a start and a join, 20 minutes at most", starts),
     Task::timed("storm", "kills, stops and replacements at random, [--minutes N]", storm),
     Task::timed("fuzz", "segments that somebody has written over, [--minutes N]", fuzz),
     Task::new("loom", "every execution of the models, 10 minutes at most", loom),
@@ -174,6 +178,13 @@ fn sweep() -> Result<(), Failure> {
     let mut command = cargo(SWEEP);
     command.arg("--nocapture");
     check_and_tell(command, "operations ")
+}
+
+fn starts() -> Result<(), Failure> {
+    find_tests(STARTS)?;
+    let mut command = cargo(STARTS);
+    command.arg("--nocapture");
+    check_and_tell(command, "starts ")
 }
 
 /// The sweep of a program that is broken on purpose, in one way after the other.
