@@ -353,7 +353,7 @@ mod tests {
     #[test]
     fn dispatch_unknown_command_names_the_known_ones() {
         let expected =
-            "no command 'tset'; there are fmt, clippy, doc, test, deny, sweep, mutants, storm, fuzz, loom, ci"
+            "no command 'tset'; there are fmt, clippy, doc, test, deny, sweep, mutants, starts, storm, fuzz, loom, ci"
                 .to_string();
         assert_eq!(run(&["tset"]), Err(Failure::Unchecked(expected)));
     }
