@@ -148,14 +148,18 @@ unsafe fn fork_child() -> Result<Forked, Errno> {
         -1 => Err(child::last_errno()),
         0 => Ok(Forked::Child),
         pid => {
-            // It is not reaped before we say so, hence the number is its own.
+            // It is not reaped before we say so, hence the number is its own; unless this process
+            // ignores SIGCHLD: then one that has ended by now has no number any more.
             let pid = pid.unsigned_abs();
             let pidfd = PidFd::open(pid).map_err(|error| {
-                // SAFETY: a signal to our own child.
-                unsafe { libc::kill(pid as i32, libc::SIGKILL) };
-                let pid = Pid::from_raw(pid as i32);
-                let _ = rustix::process::waitpid(pid, rustix::process::WaitOptions::empty());
-                Errno::from_io_error(&error).unwrap_or(Errno::MFILE)
+                let errno = Errno::from_io_error(&error).unwrap_or(Errno::MFILE);
+                if errno != Errno::SRCH {
+                    // SAFETY: a signal to our own child.
+                    unsafe { libc::kill(pid as i32, libc::SIGKILL) };
+                    let pid = Pid::from_raw(pid as i32);
+                    let _ = rustix::process::waitpid(pid, rustix::process::WaitOptions::empty());
+                }
+                errno
             })?;
             Ok(Forked::Parent(Started { pid, pidfd }))
         }
