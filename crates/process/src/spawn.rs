@@ -2,15 +2,16 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use multiproc_ipc::Segment;
-use multiproc_ipc::family::{self, Berth};
+use multiproc_ipc::family::{self, Berth, Inheritance};
 use multiproc_sys::poll::{self, lifeline};
 use multiproc_sys::process::{self, this_executable};
+use multiproc_sys::socket;
 use multiproc_sys::start::{self, Forked, Kin, Program, Start, Started};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -133,12 +134,12 @@ impl Spawner {
             None => Segment::current()?,
         };
         let berth = Berth::reserve(&segment)?;
-        let (entry, descriptors) = self.pass::<F, A>(&berth, &arguments)?;
+        let (entry, inheritance) = self.pass::<F, A>(&berth, &arguments)?;
         let launch = Launch {
             name: self.name.clone().unwrap_or_else(next_name),
             function: function::name(entry)?,
             entry,
-            descriptors,
+            inheritance,
             berth,
             options: &self.options,
         };
@@ -149,7 +150,7 @@ impl Spawner {
     }
 
     /// Puts what the child needs into its berth; returns what it does with that, and the descriptors.
-    fn pass<F, A>(&self, berth: &Berth, arguments: &A) -> Result<(Entry, Vec<RawFd>), SpawnError>
+    fn pass<F, A>(&self, berth: &Berth, arguments: &A) -> Result<(Entry, Inheritance), SpawnError>
     where
         F: Target<A>,
         F::Output: Serialize,
@@ -157,8 +158,8 @@ impl Spawner {
     {
         #[cfg(feature = "tracing")]
         if let Some(logs) = &self.logs {
-            let descriptors = berth.put_arguments(&(logs, arguments))?;
-            return Ok((function::logging_entry_of::<F, A>(), descriptors));
+            let inheritance = berth.put_arguments(&(logs, arguments))?;
+            return Ok((function::logging_entry_of::<F, A>(), inheritance));
         }
         Ok((function::entry_of::<F, A>(), berth.put_arguments(arguments)?))
     }
@@ -183,14 +184,15 @@ struct Launch<'a> {
     /// Where its arguments are.
     berth: Berth,
     /// The descriptors that its arguments name.
-    descriptors: Vec<RawFd>,
+    inheritance: Inheritance,
     options: &'a Options,
 }
 
 impl Launch<'_> {
     fn child(mut self, method: StartMethod) -> Result<Child, SpawnError> {
         let streams = Streams::open(&self.options.streams)?;
-        let (near, far) = lifeline().map_err(SpawnError::Descriptors)?;
+        let (near, far) = socket::stream_pair().map_err(SpawnError::Descriptors)?;
+        let returning = near.try_clone().map_err(SpawnError::Descriptors)?;
         let ready = self.options.detached.then(lifeline).transpose();
         let (is_ready, ready) = ready.map_err(SpawnError::Descriptors)?.unzip();
         self.berth.set_name(&self.name);
@@ -202,21 +204,22 @@ impl Launch<'_> {
             ticket: self.berth.ticket(),
             function: self.function,
             executable: this_executable().map_err(SpawnError::Executable)?,
-            descriptors: self.descriptors.clone(),
+            descriptors: self.inheritance.numbers.clone(),
             name: self.name.clone(),
         };
         let Streams { given, mut ends } = streams;
         let started = match method {
             StartMethod::Spawn => self.execute(&bootstrap, given),
             StartMethod::ForkServer => server::start(&bootstrap, self.options, given),
-            StartMethod::Fork => self.fork(&given, &mut ends, ready.as_ref()),
+            StartMethod::Fork => self.fork(&given, &mut ends, &far, ready.as_ref()),
         };
         let started = started.inspect_err(|_| {
             self.berth.settle();
         })?;
         drop((far, ready));
         let leads = self.options.session || self.options.detached;
-        let child = Child::new(started, self.name, leads, ends, Some(self.berth))?;
+        let berth = Some(self.berth);
+        let child = Child::new(started, self.name, leads, ends, berth, Some(returning))?;
         child.watch_lifeline(near)?;
         if let Some(is_ready) = is_ready {
             // Hung up when it has entered its function, or ended.
@@ -245,6 +248,7 @@ impl Launch<'_> {
         &mut self,
         streams: &Given,
         ends: &mut Ends,
+        lifeline: &OwnedFd,
         ready: Option<&OwnedFd>,
     ) -> Result<Started, SpawnError> {
         let threads = process::count_threads().map_err(SpawnError::Descriptors)?;
@@ -273,13 +277,13 @@ impl Launch<'_> {
             }
             Forked::Child => {
                 *ends = Ends::default();
-                self.go_on(ready)
+                self.go_on(lifeline, ready)
             }
         }
     }
 
     /// What a forked child does.
-    fn go_on(&self, ready: Option<&OwnedFd>) -> ! {
+    fn go_on(&self, lifeline: &OwnedFd, ready: Option<&OwnedFd>) -> ! {
         relatives::forget_all();
         self.set_environment();
         relatives::introduce(&self.name, std::os::unix::process::parent_id());
@@ -289,10 +293,15 @@ impl Launch<'_> {
         }
         // SAFETY: the descriptor is open, and the one who owns it in this copy of the parent is never
         // dropped: this does not return.
-        let own = |ready: &OwnedFd| unsafe { OwnedFd::from_raw_fd(ready.as_raw_fd()) };
-        let inherited = Inherited::by_fork(self.descriptors.clone(), ready.map(own));
-        if let Err(error) = family::hang_up_all_but(&self.descriptors) {
+        let own = |owned: &OwnedFd| unsafe { OwnedFd::from_raw_fd(owned.as_raw_fd()) };
+        let numbers = &self.inheritance.numbers;
+        let inherited = Inherited::by_fork(numbers.clone(), own(lifeline), ready.map(own));
+        if let Err(error) = family::hang_up_all_but(numbers) {
             inherited.give_up(&format!("cannot hang up its parent's pipes: {error}"));
+        }
+        #[cfg(feature = "channel")]
+        if let Err(error) = crate::channel::hang_up_all() {
+            inherited.give_up(&format!("cannot hang up its parent's channels: {error}"));
         }
         match self.berth.take() {
             Ok(seat) => (self.entry)(&seat, inherited),
