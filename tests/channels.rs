@@ -166,12 +166,19 @@ fn pipe_in_a_result_works(by: Spawner) {
     assert!(matches!(pipe.recv_timeout(SOON), Err(PipeError::Ended)));
 }
 
+/// Makes sure that all descriptors are closed but those that a process has for good that uses channels.
+#[track_caller]
+fn closing_all(work: impl FnOnce()) {
+    drop(channel::pair::<u8>().unwrap());
+    leaving_none_open(work);
+}
+
 // Messages --------------------------------------------------------------------------------------
 
 #[test]
 fn values_of_any_length_come_whole() {
     let _guard = guard();
-    leaving_none_open(|| {
+    closing_all(|| {
         let (sender, receiver) = channel::pair().unwrap();
         for length in [0, 1, 100, 32_000, 32_768, 33_000, 250_000, 20 << 20] {
             let value = vec![7u8; length];
@@ -206,7 +213,7 @@ fn waiting_ends_at_its_deadline_and_trying_at_once() {
 #[test]
 fn message_with_more_ends_than_fit_is_refused_and_the_value_comes_back() {
     let _guard = guard();
-    leaving_none_open(|| {
+    closing_all(|| {
         let (sender, receiver) = channel::pair::<(Vec<Sender<u8>>, Vec<u8>)>().unwrap();
         let (one, ones) = channel::pair().unwrap();
         let long = vec![0; 100_000];
@@ -264,7 +271,7 @@ fn packet_of(whole: usize, length: usize, message: &[u8]) -> Vec<u8> {
 #[test]
 fn what_is_no_message_is_an_error_and_what_follows_comes() {
     let _guard = guard();
-    leaving_none_open(|| {
+    closing_all(|| {
         let (sender, receiver) = channel::pair::<(u64, Option<Sender<u8>>)>().unwrap();
         let bare: OwnedFd = family::encode_with_descriptors(&sender).unwrap().1.remove(0);
         let file = File::open("/proc/self/stat").unwrap();
@@ -321,7 +328,7 @@ fn what_is_no_message_is_an_error_and_what_follows_comes() {
 #[test]
 fn value_of_another_type_is_an_error() {
     let _guard = guard();
-    leaving_none_open(|| {
+    closing_all(|| {
         let (sender, receiver) = channel::pair::<String>().unwrap();
         let (bytes, descriptors) = family::encode_with_descriptors(&sender).unwrap();
         let other: Sender<(Sender<u8>, SharedMemory)> =
@@ -342,9 +349,7 @@ fn child_killed_as_it_starts_leaves_nothing_and_its_ends_are_gone() {
         drop(sender);
     }
     let _guard = guard();
-    // The exchange of this process stays.
-    drop(channel::pair::<u8>().unwrap());
-    leaving_none_open(|| {
+    closing_all(|| {
         for _ in 0..20 {
             let (to_us, from_child) = channel::pair().unwrap();
             let (to_child, from_us) = channel::pair().unwrap();
@@ -370,8 +375,7 @@ fn messages_of_a_sender_that_is_killed_are_whole() {
         }
     }
     let _guard = guard();
-    drop(channel::pair::<u8>().unwrap());
-    leaving_none_open(|| {
+    closing_all(|| {
         let (sender, receiver) = channel::pair().unwrap();
         let ready = Queue::bounded(1).unwrap();
         let child = Process::spawn(send, (sender, ready.clone())).unwrap();
