@@ -9,8 +9,8 @@
 //! Bincode is pinned and fenced: nothing outside this module names it, each frame says what it is
 //! written in, and a frame with bytes left over is malformed. Handles of shared objects travel as
 //! names; the [`Passage`] around an encoding or decoding collects and resolves them. So do
-//! descriptors: to a child by the number that it inherits, through a pipe as the first, second, …
-//! of those that come with the message.
+//! descriptors: to a child by the number that it inherits, through a pipe, or back from a child, as
+//! the first, second, … of those that come with the message.
 
 use std::cell::RefCell;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};

@@ -51,8 +51,8 @@
 //! | `Pipe()`, `send`, `recv`, `poll` | [`Pipe::pair`], the same names |
 //! | `send_bytes`, `recv_bytes`, `recv_bytes_into` | the same names of [`Pipe`] |
 //! | `recv_bytes(maxlength)` | [`Pipe::set_limit`] |
-//! | `Pipe(duplex=False)` | [`Pipe::simplex`], or [`channel`], which is in the segment |
-//! | a connection that is sent through another | [`channel::pair`](mod@channel), whose ends go wherever one of them goes |
+//! | `Pipe(duplex=False)` | [`Pipe::simplex`], or [`channel()`], which is in the segment |
+//! | a connection that is sent through another | [`channel::pair`], whose ends go in messages, arguments and results |
 //! | `Listener(address, authkey=..)` | [`Listener::bind`], [`ListenerBuilder::key`] |
 //! | `Client(address, authkey=..)` | [`Client::connect`] |
 //! | `reduction.DupFd`, `send_handle` | [`Descriptor`], in any value that goes through a pipe |
