@@ -133,6 +133,15 @@ fn pipes_carry_values_bytes_and_pipes() {
 }
 
 #[test]
+fn channels_carry_ends_to_whoever_asks_for_them() {
+    let _guard = support::guard();
+    assert_eq!(
+        run("channels").stdout,
+        "6000 words\n2000 lines\nnobody counts pages\nserved 1\nserved 1\n"
+    );
+}
+
+#[test]
 fn listener_lets_in_who_knows_the_key() {
     let _guard = support::guard();
     let failed = "authentication at @.. failed: both sides need the same key";

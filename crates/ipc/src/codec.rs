@@ -9,8 +9,8 @@
 //! Bincode is pinned and fenced: nothing outside this module names it, each frame says what it is
 //! written in, and a frame with bytes left over is malformed. Handles of shared objects travel as
 //! names; the [`Passage`] around an encoding or decoding collects and resolves them. So do
-//! descriptors: to a child by the number that it inherits, through a pipe as the first, second, …
-//! of those that come with the message.
+//! descriptors: to a child by the number that it inherits, through a pipe, or back from a child, as
+//! the first, second, … of those that come with the message.
 
 use std::cell::RefCell;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -51,14 +51,16 @@ struct Passage {
 }
 
 /// How descriptors travel.
-enum Descriptors {
+#[derive(Debug)]
+pub(crate) enum Descriptors {
     /// They cannot.
     Kept,
-    /// A child inherits them, or has inherited them, by these numbers.
-    Inherited(Vec<RawFd>),
-    /// They leave through a pipe.
+    /// A child inherits them, or has inherited them, by these numbers. Some are copies that were made
+    /// for it.
+    Inherited { numbers: Vec<RawFd>, copies: Vec<OwnedFd> },
+    /// They leave through a socket.
     Leaving(Vec<OwnedFd>),
-    /// They came through a pipe, and are taken by whoever is named in the message.
+    /// They came through a socket, and are taken by whoever is named in the message.
     Come(Vec<Option<OwnedFd>>),
 }
 
@@ -92,7 +94,7 @@ fn within<R>(passage: Passage, work: impl FnOnce() -> R) -> (R, Passage) {
 pub(crate) struct Encoded {
     pub(crate) bytes: Vec<u8>,
     pub(crate) carried: Vec<ObjectId>,
-    pub(crate) descriptors: Vec<RawFd>,
+    pub(crate) descriptors: Descriptors,
 }
 
 /// Where a value is going.
@@ -104,6 +106,8 @@ pub(crate) enum Route<'a> {
     /// To a child of this process: descriptors can travel too. When it decodes, those are named
     /// that it has inherited for this.
     Start(&'a Segment, &'a [RawFd]),
+    /// Back to the parent: descriptors go beside it, through a socket.
+    Result(&'a Segment),
     /// To anybody: nothing can travel with it.
     Alone,
 }
@@ -113,8 +117,10 @@ impl Route<'_> {
         let (segment, descriptors, deadline) = match self {
             Route::Message(segment, deadline) => (Some(segment), Descriptors::Kept, deadline),
             Route::Start(segment, inherited) => {
-                (Some(segment), Descriptors::Inherited(inherited.to_vec()), None)
+                let numbers = inherited.to_vec();
+                (Some(segment), Descriptors::Inherited { numbers, copies: Vec::new() }, None)
             }
+            Route::Result(segment) => (Some(segment), Descriptors::Leaving(Vec::new()), None),
             Route::Alone => (None, Descriptors::Kept, None),
         };
         let segment = segment.map(NonNull::from);
@@ -140,11 +146,7 @@ fn write<T: Serialize>(passage: Passage, value: &T) -> Result<(Vec<u8>, Passage)
 /// Encodes `value` for `route`.
 pub(crate) fn encode<T: Serialize>(route: Route<'_>, value: &T) -> Result<Encoded, Error> {
     let (bytes, passage) = write(route.passage(), value)?;
-    let descriptors = match passage.descriptors {
-        Descriptors::Inherited(descriptors) => descriptors,
-        _ => Vec::new(),
-    };
-    Ok(Encoded { bytes, carried: passage.carried, descriptors })
+    Ok(Encoded { bytes, carried: passage.carried, descriptors: passage.descriptors })
 }
 
 /// Encodes `value` for a pipe; with it go copies of the descriptors that it names.
@@ -174,6 +176,16 @@ fn decode_bounded<T: DeserializeOwned>(
 /// Decodes a frame that came by `route`.
 pub(crate) fn decode<T: DeserializeOwned>(route: Route<'_>, frame: &[u8]) -> Result<T, Error> {
     read(route.passage(), frame)
+}
+
+/// Decodes what a child left for its parent, together with the descriptors that came beside it.
+pub(crate) fn decode_result<T: DeserializeOwned>(
+    segment: &Segment,
+    frame: &[u8],
+    descriptors: Vec<OwnedFd>,
+) -> Result<T, Error> {
+    let come = Descriptors::Come(descriptors.into_iter().map(Some).collect());
+    read(Passage { descriptors: come, ..Route::Result(segment).passage() }, frame)
 }
 
 /// Decodes a frame that came through a pipe, together with `descriptors`. Those that the value does
@@ -241,12 +253,12 @@ pub(crate) fn reach<T: Shared>(word: u64) -> Result<Arc<Object>, Error> {
 pub(crate) fn pass_descriptor(descriptor: BorrowedFd<'_>) -> Result<u32, Error> {
     PASSAGE.with_borrow_mut(|passage| {
         match passage.as_mut().map(|passage| &mut passage.descriptors) {
-            Some(Descriptors::Inherited(descriptors)) => {
+            Some(Descriptors::Inherited { numbers, .. }) => {
                 let number = descriptor.as_raw_fd();
-                if descriptors.contains(&number) {
+                if numbers.contains(&number) {
                     return Err(Error::Malformed("the same descriptor twice"));
                 }
-                descriptors.push(number);
+                numbers.push(number);
                 Ok(number as u32)
             }
             Some(Descriptors::Leaving(descriptors)) => {
@@ -260,14 +272,33 @@ pub(crate) fn pass_descriptor(descriptor: BorrowedFd<'_>) -> Result<u32, Error> 
     })
 }
 
+/// As [`pass_descriptor`], for one that was made for the occasion: it is kept until it has gone.
+pub(crate) fn pass_copy(copy: OwnedFd) -> Result<u32, Error> {
+    PASSAGE.with_borrow_mut(|passage| {
+        match passage.as_mut().map(|passage| &mut passage.descriptors) {
+            Some(Descriptors::Inherited { numbers, copies }) => {
+                let number = copy.as_raw_fd();
+                numbers.push(number);
+                copies.push(copy);
+                Ok(number as u32)
+            }
+            Some(Descriptors::Leaving(descriptors)) => {
+                descriptors.push(copy);
+                Ok(descriptors.len() as u32 - 1)
+            }
+            _ => Err(Error::ForeignDescriptor),
+        }
+    })
+}
+
 /// Takes the descriptor that the value under way names, if it came with that.
 pub(crate) fn take_descriptor(name: u32) -> Result<OwnedFd, Error> {
     const MISSING: Error = Error::Malformed("it names a descriptor that did not come with it");
     PASSAGE.with_borrow_mut(|passage| {
         match passage.as_mut().map(|passage| &mut passage.descriptors) {
-            Some(Descriptors::Inherited(inherited)) => {
-                let place = inherited.iter().position(|number| *number as u32 == name);
-                let number = inherited.swap_remove(place.ok_or(MISSING)?);
+            Some(Descriptors::Inherited { numbers, .. }) => {
+                let place = numbers.iter().position(|number| *number as u32 == name);
+                let number = numbers.swap_remove(place.ok_or(MISSING)?);
                 // SAFETY: it is one of those that the parent passed on for these arguments, open,
                 // and was just taken off their list, so nobody else owns it.
                 Ok(unsafe { OwnedFd::from_raw_fd(number) })

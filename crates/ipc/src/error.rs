@@ -99,8 +99,11 @@ pub enum Error {
     /// a map.
     #[error("a handle can only be sent within its own segment: as an argument or in a message")]
     ForeignHandle,
-    /// A pipe or another descriptor was encoded where none can travel.
-    #[error("a pipe or another descriptor can only be sent as an argument, or through a pipe")]
+    /// A pipe, the end of a channel or another descriptor was encoded where none can travel.
+    #[error(
+        "a pipe, an end of a channel or another descriptor can only be sent as an argument or a \
+         result, or through a pipe or a channel of such"
+    )]
     ForeignDescriptor,
     /// A message is malformed.
     #[error("malformed message: {0}")]

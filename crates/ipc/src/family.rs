@@ -6,16 +6,18 @@
 //! then the result.
 
 use std::fmt;
+use std::io::IoSlice;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use multiproc_sys::socket::{self, DESCRIPTORS_MAX};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::atomic::AtomicU32;
 use crate::atomic::Ordering::Relaxed;
-use crate::codec::{self, Encoded, Route};
+use crate::codec::{self, Descriptors, Encoded, Route};
 use crate::error::Error;
 use crate::queue::block::Role;
 use crate::queue::raw::{self, Published};
@@ -80,6 +82,15 @@ fn put(object: &Object, tag: u8, mut message: Encoded) -> Result<(), Error> {
             Err(error)
         }
     }
+}
+
+/// The descriptors that the arguments name, which a child must have under the same numbers.
+#[derive(Debug, Default)]
+pub struct Inheritance {
+    /// Their numbers.
+    pub numbers: Vec<RawFd>,
+    /// Those of them that were made for the child, to be kept until it has them.
+    pub copies: Vec<OwnedFd>,
 }
 
 /// A child's place and mailbox, as its parent holds them.
@@ -218,11 +229,14 @@ impl Berth {
     ///
     /// # Errors
     /// When they cannot be encoded, or the segment has no room.
-    pub fn put_arguments<A: Serialize>(&self, arguments: &A) -> Result<Vec<RawFd>, Error> {
+    pub fn put_arguments<A: Serialize>(&self, arguments: &A) -> Result<Inheritance, Error> {
         let mut message = codec::encode(Route::Start(&self.segment, &[]), arguments)?;
-        let descriptors = std::mem::take(&mut message.descriptors);
+        let descriptors = std::mem::replace(&mut message.descriptors, Descriptors::Kept);
         put(&self.mailbox, ARGUMENTS, message)?;
-        Ok(descriptors)
+        Ok(match descriptors {
+            Descriptors::Inherited { numbers, copies } => Inheritance { numbers, copies },
+            _ => Inheritance::default(),
+        })
     }
 
     /// To be called once the child has ended, or will never begin: takes what it left in the
@@ -260,6 +274,20 @@ impl Berth {
         let message = raw::ring(&self.mailbox).message(letter.0)?;
         let frame = message.get(1..).ok_or(Error::Malformed("an empty letter"))?;
         codec::decode(Route::Message(&self.segment, None), frame)
+    }
+
+    /// As [`read`](Berth::read), with the descriptors that the child has sent beside its result.
+    ///
+    /// # Errors
+    /// Those of [`read`](Berth::read).
+    pub fn read_result<R: DeserializeOwned>(
+        &self,
+        letter: Letter,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<R, Error> {
+        let message = raw::ring(&self.mailbox).message(letter.0)?;
+        let frame = message.get(1..).ok_or(Error::Malformed("an empty letter"))?;
+        codec::decode_result(&self.segment, frame, descriptors)
     }
 }
 
@@ -337,6 +365,31 @@ impl Seat {
         put(&self.mailbox, RESULT, codec::encode(Route::Message(&self.segment, None), result)?)
     }
 
+    /// As [`put_result`](Seat::put_result), of what may name descriptors: they go to the parent through
+    /// `socket`, at once, before the result can be found. Never blocks.
+    ///
+    /// # Errors
+    /// Those of [`put_result`](Seat::put_result), and when the descriptors cannot be sent.
+    pub fn put_result_through<R: Serialize>(
+        &self,
+        socket: BorrowedFd<'_>,
+        result: &R,
+    ) -> Result<(), Error> {
+        let mut message = codec::encode(Route::Result(&self.segment), result)?;
+        let descriptors = std::mem::replace(&mut message.descriptors, Descriptors::Kept);
+        if let Descriptors::Leaving(descriptors) = descriptors
+            && !descriptors.is_empty()
+        {
+            if descriptors.len() > DESCRIPTORS_MAX {
+                return Err(Error::Malformed("more descriptors than a result can name"));
+            }
+            // DEATH: the parent finds descriptors and no result, and closes them.
+            let sent = socket::send(socket, &[IoSlice::new(&[RESULT])], &descriptors, false);
+            sent.map_err(Error::system("sending the descriptors of a result"))?;
+        }
+        put(&self.mailbox, RESULT, message)
+    }
+
     /// Puts word of a failure into the mailbox, in place of a result.
     ///
     /// # Errors
@@ -344,6 +397,50 @@ impl Seat {
     pub fn put_failure<E: Serialize>(&self, failure: &E) -> Result<(), Error> {
         put(&self.mailbox, FAILURE, codec::encode(Route::Message(&self.segment, None), failure)?)
     }
+}
+
+/// The descriptors that a child has sent beside its result, once it has ended.
+pub fn receive_descriptors(socket: BorrowedFd<'_>) -> Vec<OwnedFd> {
+    let mut descriptors = Vec::new();
+    // Whatever else a child has written there is of no interest.
+    let _ = socket::receive_with_descriptors(socket, &mut [0; 1], &mut descriptors, false);
+    descriptors
+}
+
+/// For `Serialize` of what a descriptor stands for: has `copy` go with the value under way, and gives
+/// the name by which it is [taken](take_descriptor).
+///
+/// # Errors
+/// [`Error::ForeignDescriptor`] where none can travel.
+pub fn pass_descriptor(copy: OwnedFd) -> Result<u32, Error> {
+    codec::pass_copy(copy)
+}
+
+/// For `Deserialize`: takes the descriptor that the value under way names.
+///
+/// # Errors
+/// When none of that name has come with it.
+pub fn take_descriptor(name: u32) -> Result<OwnedFd, Error> {
+    codec::take_descriptor(name)
+}
+
+/// Encodes a value for a socket; with it go the descriptors that it names.
+///
+/// # Errors
+/// When it cannot be encoded.
+pub fn encode_with_descriptors<T: Serialize>(value: &T) -> Result<(Vec<u8>, Vec<OwnedFd>), Error> {
+    codec::encode_for_pipe(value)
+}
+
+/// Decodes what came through a socket together with `descriptors`.
+///
+/// # Errors
+/// When it is no value of this type.
+pub fn decode_with_descriptors<T: DeserializeOwned>(
+    frame: &[u8],
+    descriptors: Vec<OwnedFd>,
+) -> Result<T, Error> {
+    codec::decode_from_pipe(frame, descriptors)
 }
 
 /// Runs `job` on the thread of this process that never ends, and returns what it returns.

@@ -51,7 +51,8 @@
 //! | `Pipe()`, `send`, `recv`, `poll` | [`Pipe::pair`], the same names |
 //! | `send_bytes`, `recv_bytes`, `recv_bytes_into` | the same names of [`Pipe`] |
 //! | `recv_bytes(maxlength)` | [`Pipe::set_limit`] |
-//! | `Pipe(duplex=False)` | [`Pipe::simplex`], or [`channel`], which is in the segment |
+//! | `Pipe(duplex=False)` | [`Pipe::simplex`], or [`channel()`], which is in the segment |
+//! | a connection that is sent through another | [`channel::pair`], whose ends go in messages, arguments and results |
 //! | `Listener(address, authkey=..)` | [`Listener::bind`], [`ListenerBuilder::key`] |
 //! | `Client(address, authkey=..)` | [`Client::connect`] |
 //! | `reduction.DupFd`, `send_handle` | [`Descriptor`], in any value that goes through a pipe |
@@ -85,6 +86,8 @@ pub use multiproc_ipc::{
     Semaphore, SendError, Sender, Slices, Tally, Transport, TryIter, Users, Value, channel, select,
     select_timeout, try_select, view,
 };
+#[cfg(feature = "channel")]
+pub use multiproc_process::channel;
 pub use multiproc_process::{
     Child, Command, Ended, Exit, JoinError, Limit, OutOfMemory, Panic, Parent, Process, Scope,
     SpawnError, Spawner, StartMethod, Stdio, Target, active_children, cpu_count, current_name,

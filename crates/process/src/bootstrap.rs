@@ -32,7 +32,7 @@ static INITIALISED: AtomicBool = AtomicBool::new(false);
 pub(crate) struct Bootstrap {
     pub(crate) parent: u32,
     pub(crate) segment: RawFd,
-    /// Nothing but its being open is of use: it closes when the child executes another program.
+    /// It closes when the child executes another program; descriptors of a result go through it.
     pub(crate) lifeline: RawFd,
     /// Closed by the child when it enters its function, if it is detached: its parent waits for that.
     pub(crate) ready: Option<RawFd>,
@@ -88,6 +88,8 @@ impl FromStr for Bootstrap {
 /// What a child has from its parent besides its place.
 pub(crate) struct Inherited {
     pub(crate) descriptors: Vec<RawFd>,
+    /// What descriptors of a result go through.
+    pub(crate) lifeline: OwnedFd,
     ready: Option<OwnedFd>,
     /// Whether it has what its parent would do at its exit, and must not.
     forked: bool,
@@ -95,8 +97,12 @@ pub(crate) struct Inherited {
 
 impl Inherited {
     /// What a child has that was forked from the parent itself.
-    pub(crate) fn by_fork(descriptors: Vec<RawFd>, ready: Option<OwnedFd>) -> Inherited {
-        Inherited { descriptors, ready, forked: true }
+    pub(crate) fn by_fork(
+        descriptors: Vec<RawFd>,
+        lifeline: OwnedFd,
+        ready: Option<OwnedFd>,
+    ) -> Inherited {
+        Inherited { descriptors, lifeline, ready, forked: true }
     }
 
     /// Says that the function begins.
@@ -228,11 +234,12 @@ pub(crate) fn enter(bootstrap: Bootstrap) -> ! {
     }
     // SAFETY: they are open, and the parent passed them under these numbers for us to own.
     let own = |number: RawFd| unsafe { OwnedFd::from_raw_fd(number) };
-    let ready = bootstrap.ready.map(own);
+    let (lifeline, ready) = (own(bootstrap.lifeline), bootstrap.ready.map(own));
     relatives::introduce(&bootstrap.name, bootstrap.parent);
     match Seat::take(own(bootstrap.segment), bootstrap.ticket) {
         Ok(seat) => {
-            entry(&seat, Inherited { descriptors: bootstrap.descriptors, ready, forked: false })
+            let Bootstrap { descriptors, .. } = bootstrap;
+            entry(&seat, Inherited { descriptors, lifeline, ready, forked: false })
         }
         Err(error) => cannot_enter(&format!("cannot take its place: {error}")),
     }

@@ -51,11 +51,24 @@ struct Shared {
     /// Whether it was killed through a handle.
     killed: AtomicBool,
     end: Mutex<Option<End>>,
+    returned: Mutex<Returned>,
+}
+
+/// The descriptors that go with a function's result.
+#[derive(Debug, Default)]
+struct Returned {
+    /// What they come through, until the child has ended.
+    socket: Option<OwnedFd>,
+    descriptors: Vec<OwnedFd>,
 }
 
 impl Shared {
     fn ends(&self) -> MutexGuard<'_, Ends> {
         self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn returned(&self) -> MutexGuard<'_, Returned> {
+        self.returned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -84,6 +97,7 @@ impl Child {
         leads: bool,
         ends: Ends,
         berth: Option<Berth>,
+        lifeline: Option<OwnedFd>,
     ) -> Result<Child, Error> {
         memory::begin();
         let Started { pid, pidfd } = started;
@@ -91,7 +105,8 @@ impl Child {
             berth.started(pid);
         }
         let (ends, killed, end) = (Mutex::new(ends), AtomicBool::new(false), Mutex::new(None));
-        let shared = Shared { pid, pidfd, name, berth, leads, ends, killed, end };
+        let returned = Mutex::new(Returned { socket: lifeline, descriptors: Vec::new() });
+        let shared = Shared { pid, pidfd, name, berth, leads, ends, killed, end, returned };
         let child = Child { shared: Arc::new(shared) };
         relatives::add(&child);
         let watched = child.clone();
@@ -201,10 +216,20 @@ impl Child {
             _ => None,
         };
         let settled = berth.as_ref().map(Berth::settle);
+        let mut returned = self.shared.returned();
+        if let Some(socket) = returned.socket.take() {
+            returned.descriptors = family::receive_descriptors(socket.as_fd());
+        }
+        drop(returned);
         *end = Some(End { ended, settled, out_of_memory, progress });
         let known = *end;
         relatives::remove(*pid);
         Ok(known)
+    }
+
+    /// The descriptors that go with its result, once it has ended; once.
+    pub(crate) fn take_returned(&self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.shared.returned().descriptors)
     }
 
     /// What a child that has ended has left for its parent, a function's child always something.

@@ -65,6 +65,6 @@ impl Command {
             streams: given,
         };
         let leads = self.options.session || self.options.detached;
-        Ok(Child::new(plan.start()?, name, leads, ends, None)?)
+        Ok(Child::new(plan.start()?, name, leads, ends, None, None)?)
     }
 }

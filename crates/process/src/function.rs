@@ -4,6 +4,7 @@
 //! image in both. What is named is not the function itself but an entry made for it by the compiler,
 //! which knows the types of its arguments and result, so nothing about them is guessed.
 
+use std::os::fd::AsFd;
 use std::ptr::NonNull;
 
 use multiproc_ipc::family::Seat;
@@ -101,7 +102,7 @@ where
     };
     inherited.begin();
     let (put, code) = match catch(|| function.call(arguments)) {
-        Ok(result) => (seat.put_result(&result), 0),
+        Ok(result) => (seat.put_result_through(inherited.lifeline.as_fd(), &result), 0),
         Err(panic) => (seat.put_failure(&panic), PANICKED),
     };
     match put {

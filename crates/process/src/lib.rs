@@ -12,6 +12,7 @@
 //! | `process` | the typed handle of a function's child |
 //! | `relatives` | who this process is, who started it, and whom it has started |
 //! | `outcome`, `memory` | how a child ended; the evidence that memory ran out |
+//! | `channel` | channels whose ends can be sent, with the feature `channel` |
 //! | `logs` | what children log, with the feature `tracing` |
 //!
 //! Values cross as arguments and results, through the segment; functions cross as code, because a
@@ -19,6 +20,8 @@
 //! process, and die with it.
 
 mod bootstrap;
+#[cfg(feature = "channel")]
+pub mod channel;
 mod child;
 mod command;
 mod function;

@@ -60,7 +60,8 @@ impl<R: DeserializeOwned> Process<R> {
     }
 
     /// Waits until the child has ended, and gives what its function returned. Blocks. May be called
-    /// again.
+    /// again, unless what it returned contains pipes, ends of channels or other descriptors: these are
+    /// given once.
     ///
     /// # Errors
     /// All of [`JoinError`] but `Running`.
@@ -88,7 +89,8 @@ impl<R: DeserializeOwned> Process<R> {
         let end = self.child.wait_end(deadline)?.ok_or(JoinError::Running)?;
         let letter = self.child.verdict(&end)?.expect("a function leaves something");
         let berth = self.child.berth().expect("a function's child has a place");
-        berth.read(letter).map_err(JoinError::Result)
+        let descriptors = self.child.take_returned();
+        berth.read_result(letter, descriptors).map_err(JoinError::Result)
     }
 }
 

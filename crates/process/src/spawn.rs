@@ -3,15 +3,16 @@
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr, OsString};
 use std::io::Write;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use multiproc_ipc::Segment;
-use multiproc_ipc::family::{self, Berth};
+use multiproc_ipc::family::{self, Berth, Inheritance};
 use multiproc_sys::poll::{self, lifeline};
 use multiproc_sys::process::{self, this_executable};
+use multiproc_sys::socket;
 use multiproc_sys::start::{self, Forked, Kin, Program, Start, Started};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -140,12 +141,12 @@ impl Spawner {
             name: self.name.clone().unwrap_or_else(next_name),
             function: function::name(entry)?,
             entry,
-            descriptors: Vec::new(),
+            inheritance: Inheritance::default(),
             berth: Berth::reserve(&segment)?,
             options: &self.options,
         };
-        let begun = self.put(&arguments, &launch.berth).and_then(|descriptors| {
-            launch.descriptors = descriptors;
+        let begun = self.put(&arguments, &launch.berth).and_then(|inheritance| {
+            launch.inheritance = inheritance;
             launch.begin(self.method)
         });
         let child = launch.take_charge(begun);
@@ -169,7 +170,7 @@ impl Spawner {
     }
 
     /// Puts what the child needs into its berth; returns the descriptors that go with it.
-    fn put<A: Serialize>(&self, arguments: &A, berth: &Berth) -> Result<Vec<RawFd>, SpawnError> {
+    fn put<A: Serialize>(&self, arguments: &A, berth: &Berth) -> Result<Inheritance, SpawnError> {
         #[cfg(feature = "tracing")]
         if let Some(logs) = &self.logs {
             return Ok(berth.put_arguments(&(logs, arguments))?);
@@ -197,7 +198,7 @@ struct Launch<'a> {
     /// Where its arguments are.
     berth: Berth,
     /// The descriptors that its arguments name.
-    descriptors: Vec<RawFd>,
+    inheritance: Inheritance,
     options: &'a Options,
 }
 
@@ -206,6 +207,8 @@ struct Begun {
     started: Started,
     ends: Ends,
     lifeline: OwnedFd,
+    /// The same, for what its result names.
+    returning: OwnedFd,
     /// Hung up when it has entered its function, if it is detached, or has ended.
     ready: Option<OwnedFd>,
 }
@@ -215,7 +218,8 @@ impl Launch<'_> {
     fn begin(&mut self, method: StartMethod) -> Result<Begun, SpawnError> {
         let environment = self.options.environment()?;
         let Streams { given, mut ends } = Streams::open(&self.options.streams)?;
-        let (near, far) = lifeline().map_err(SpawnError::Descriptors)?;
+        let (near, far) = socket::stream_pair().map_err(SpawnError::Descriptors)?;
+        let returning = near.try_clone().map_err(SpawnError::Descriptors)?;
         let ready = self.options.detached.then(lifeline).transpose();
         let (is_ready, ready) = ready.map_err(SpawnError::Descriptors)?.unzip();
         self.berth.set_name(&self.name);
@@ -227,24 +231,25 @@ impl Launch<'_> {
             ticket: self.berth.ticket(),
             function: self.function,
             executable: this_executable().map_err(SpawnError::Executable)?,
-            descriptors: self.descriptors.clone(),
+            descriptors: self.inheritance.numbers.clone(),
             name: self.name.clone(),
         };
         let started = match method {
             StartMethod::Spawn => self.execute(&bootstrap, environment, given)?,
             StartMethod::ForkServer => server::start(&bootstrap, self.options, given)?,
-            StartMethod::Fork => self.fork(&given, &mut ends, ready.as_ref())?,
+            StartMethod::Fork => self.fork(&given, &mut ends, &far, ready.as_ref())?,
         };
-        Ok(Begun { started, ends, lifeline: near, ready: is_ready })
+        Ok(Begun { started, ends, lifeline: near, returning, ready: is_ready })
     }
 
     /// Takes charge of a child that has begun, or cleans up after one that has not.
     fn take_charge(self, begun: Result<Begun, SpawnError>) -> Result<Child, SpawnError> {
-        let Begun { started, ends, lifeline, ready } = begun.inspect_err(|_| {
+        let Begun { started, ends, lifeline, returning, ready } = begun.inspect_err(|_| {
             self.berth.settle();
         })?;
         let leads = self.options.session || self.options.detached;
-        let child = Child::new(started, self.name, leads, ends, Some(self.berth))?;
+        let berth = Some(self.berth);
+        let child = Child::new(started, self.name, leads, ends, berth, Some(returning))?;
         child.watch_lifeline(lifeline)?;
         if let Some(ready) = ready {
             poll::readable(ready, None).map_err(SpawnError::Descriptors)?;
@@ -276,6 +281,7 @@ impl Launch<'_> {
         &mut self,
         streams: &Given,
         ends: &mut Ends,
+        lifeline: &OwnedFd,
         ready: Option<&OwnedFd>,
     ) -> Result<Started, SpawnError> {
         let threads = process::count_threads().map_err(SpawnError::Descriptors)?;
@@ -304,13 +310,13 @@ impl Launch<'_> {
             }
             Forked::Child => {
                 *ends = Ends::default();
-                never_return(|| self.go_on(ready))
+                never_return(|| self.go_on(lifeline, ready))
             }
         }
     }
 
     /// What a forked child does.
-    fn go_on(&self, ready: Option<&OwnedFd>) -> Infallible {
+    fn go_on(&self, lifeline: &OwnedFd, ready: Option<&OwnedFd>) -> Infallible {
         relatives::forget_all();
         if !self.options.inherits_variables() {
             // SAFETY: there is one thread.
@@ -323,10 +329,15 @@ impl Launch<'_> {
         }
         // SAFETY: the descriptor is open, and the one who owns it in this copy of the parent is never
         // dropped: this does not return.
-        let own = |ready: &OwnedFd| unsafe { OwnedFd::from_raw_fd(ready.as_raw_fd()) };
-        let inherited = Inherited::by_fork(self.descriptors.clone(), ready.map(own));
-        if let Err(error) = family::hang_up_all_but(&self.descriptors) {
+        let own = |owned: &OwnedFd| unsafe { OwnedFd::from_raw_fd(owned.as_raw_fd()) };
+        let numbers = &self.inheritance.numbers;
+        let inherited = Inherited::by_fork(numbers.clone(), own(lifeline), ready.map(own));
+        if let Err(error) = family::hang_up_all_but(numbers) {
             inherited.give_up(&format!("cannot hang up its parent's pipes: {error}"));
+        }
+        #[cfg(feature = "channel")]
+        if let Err(error) = crate::channel::hang_up_all() {
+            inherited.give_up(&format!("cannot hang up its parent's channels: {error}"));
         }
         match self.berth.take() {
             Ok(seat) => (self.entry)(&seat, inherited),

@@ -94,6 +94,17 @@ pub fn sealed_against_shrinking(file: impl AsFd) -> bool {
     rustix::fs::fcntl_get_seals(file).is_ok_and(|seals| seals.contains(SealFlags::SHRINK))
 }
 
+/// How long `file` is, if it is memory without a name that can be mapped, shared, to be read and written.
+pub fn shareable_length(file: impl AsFd) -> Option<u64> {
+    use rustix::fs::OFlags;
+    // Only such memory has seals.
+    let seals = rustix::fs::fcntl_get_seals(&file).ok()?;
+    let writable = !seals.intersects(SealFlags::WRITE | SealFlags::FUTURE_WRITE);
+    let mode = rustix::fs::fcntl_getfl(&file).ok()? & OFlags::RWMODE;
+    let length = u64::try_from(rustix::fs::fstat(&file).ok()?.st_size).ok()?;
+    (writable && mode == OFlags::RDWR).then_some(length)
+}
+
 /// Commits memory to a range of `file`, so that touching it cannot fault later.
 ///
 /// # Errors

@@ -46,6 +46,12 @@ pub fn writable(descriptor: impl AsFd, deadline: Option<Deadline>) -> io::Result
     Ok(wait(&mut [PollFd::new(&descriptor, PollFlags::OUT)], deadline)? > 0)
 }
 
+/// Whether nothing more can come to a socket than what is there.
+pub fn hung_up(socket: impl AsFd) -> io::Result<bool> {
+    let now = Some(Deadline::after(std::time::Duration::ZERO));
+    Ok(wait(&mut [PollFd::new(&socket, PollFlags::RDHUP)], now)? > 0)
+}
+
 /// Descriptors that are waited for again and again. However many there are, waiting costs no more.
 #[derive(Debug)]
 pub struct PollSet(OwnedFd);

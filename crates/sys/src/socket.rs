@@ -196,6 +196,60 @@ pub fn stream_socket() -> io::Result<OwnedFd> {
     Ok(rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?)
 }
 
+/// As [`stream_socket`], of messages that stay apart.
+pub fn packet_socket() -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC;
+    Ok(rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
+}
+
+/// Has whatever would block on `socket`, for whoever else has it too, fail instead.
+pub fn never_block(socket: impl AsFd) -> io::Result<()> {
+    Ok(rustix::io::ioctl_fionbio(socket, true)?)
+}
+
+/// Whether it is a socket.
+pub fn is_socket(descriptor: impl AsFd) -> bool {
+    sockopt::socket_type(descriptor).is_ok()
+}
+
+/// Whether it is a socket of messages that stay apart.
+pub fn is_packet_socket(descriptor: impl AsFd) -> bool {
+    sockopt::socket_type(descriptor) == Ok(SocketType::SEQPACKET)
+}
+
+/// What waits at a socket of messages.
+#[derive(Debug)]
+pub struct Peeked {
+    /// Bytes of the message, though fewer may have fitted the buffer; zero at the end.
+    pub bytes: usize,
+    /// Copies of the descriptors that are with it.
+    pub descriptors: Vec<OwnedFd>,
+    /// Whether there is more with it: for lack of descriptors, or because it is something else.
+    pub more: bool,
+}
+
+/// Looks at the beginning of the next message, which stays; `None` if there is none.
+pub fn peek(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Option<Peeked>> {
+    use rustix::net::ReturnFlags;
+    let flags = RecvFlags::PEEK | RecvFlags::TRUNC | RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let received = completed(|| {
+        let mut parts = [IoSliceMut::new(buffer)];
+        rustix::net::recvmsg(&socket, &mut parts, &mut ancillary, flags)
+    })?;
+    let Some(message) = received else { return Ok(None) };
+    let mut more = message.flags.contains(ReturnFlags::CTRUNC);
+    let mut descriptors = Vec::new();
+    for with in ancillary.drain() {
+        match with {
+            RecvAncillaryMessage::ScmRights(came) => descriptors.extend(came),
+            _ => more = true,
+        }
+    }
+    Ok(Some(Peeked { bytes: message.bytes, descriptors, more }))
+}
+
 /// Gives a socket its address. A file of that name must not exist.
 pub fn bind(socket: impl AsFd, address: &SocketAddrUnix) -> io::Result<()> {
     Ok(rustix::net::bind(socket, address)?)

@@ -129,6 +129,7 @@ impl<'a> RawCell<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::Descriptors;
 
     fn words(shape: Shape) -> Vec<AtomicU64> {
         (0..shape.cell_words()).map(|_| AtomicU64::new(!0)).collect()
@@ -144,7 +145,8 @@ mod tests {
             cell.set_key(&bytes);
             assert!(cell.key_is(&bytes));
             assert_eq!(cell.key().unwrap(), bytes);
-            let value = Encoded { bytes: bytes.clone(), carried: vec![], descriptors: vec![] };
+            let value =
+                Encoded { bytes: bytes.clone(), carried: vec![], descriptors: Descriptors::Kept };
             cell.set_value(length.into(), &value);
             assert_eq!(cell.value(length.into()).unwrap().bytes, bytes);
         }
@@ -158,7 +160,8 @@ mod tests {
         let words = words(shape);
         let cell = RawCell::new(shape, &words);
         let id = ObjectId { index: 7, generation: 3 };
-        let value = Encoded { bytes: vec![1; 16], carried: vec![id], descriptors: vec![] };
+        let value =
+            Encoded { bytes: vec![1; 16], carried: vec![id], descriptors: Descriptors::Kept };
         assert_eq!(Stored::room(&value), 24);
         cell.set_value(0, &value);
         let stored = cell.value(0).unwrap();

@@ -359,6 +359,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::codec::Descriptors;
 
     const CAPACITY: u32 = 5;
 
@@ -378,7 +379,7 @@ mod tests {
     }
 
     fn value(number: u8) -> Encoded {
-        Encoded { bytes: vec![number; 9], carried: vec![], descriptors: vec![] }
+        Encoded { bytes: vec![number; 9], carried: vec![], descriptors: Descriptors::Kept }
     }
 
     fn add(table: RawTable<'_>, key: &Key, number: u8) -> Added {
@@ -497,7 +498,7 @@ mod tests {
             &Encoded {
                 bytes: vec![],
                 carried: vec![ObjectId { index: 4000, generation: 1 }],
-                descriptors: vec![],
+                descriptors: Descriptors::Kept,
             },
         );
         each_carried(&segment, &object.entry, &mut |id| panic!("{id:?} cannot be"));

@@ -11,7 +11,7 @@ use super::{Pipe, now};
 use crate::codec;
 
 /// An open file, socket or anything else that the kernel knows by a descriptor, which can be sent: to a
-/// child as an argument, and through a [`Pipe`].
+/// child as an argument, back as a result, and through a [`Pipe`].
 ///
 /// Who receives it has a descriptor of the same open file, with the same position in it, that is
 /// closed on exec; who sends it keeps the own one until it is dropped. One message takes 253 of them.

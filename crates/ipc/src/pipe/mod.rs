@@ -93,7 +93,7 @@ const ROOM: usize = 1 << 20;
 /// in both directions; a message goes to one of them. When the other end is dropped or its process
 /// dies, receiving gives what is still there and then [`PipeError::Ended`].
 ///
-/// An end can be sent to a child as an argument, and through another pipe; what it was given and not
+/// An end can be sent to a child as an argument, back as a result, and through another pipe; what it was given and not
 /// received yet goes along. The end that was sent should be dropped then, since only one process can
 /// receive: otherwise each gets parts of messages. [`simplex`](Pipe::simplex) makes a pipe that goes
 /// one way; [`Listener`] and [`Client`] one between processes that
