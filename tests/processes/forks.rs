@@ -141,3 +141,48 @@ fn exit_handlers_are_the_parent_s() {
     }
     alone(body, 0);
 }
+
+#[test]
+fn children_of_the_parent_are_looked_at_and_left_alone() {
+    static SIBLING: OnceLock<multiproc::Process<u64>> = OnceLock::new();
+    fn body(_: usize) {
+        let (go, wait) = Pipe::<u64, ()>::pair().unwrap();
+        let sibling = |pipe: Pipe<(), u64>| pipe.recv().unwrap();
+        SIBLING.set(by(StartMethod::Fork).spawn(sibling, (wait,)).unwrap()).unwrap();
+        let look = || {
+            let sibling = SIBLING.get().unwrap();
+            (sibling.is_alive(), sibling.try_join().is_err(), multiproc::active_children().len())
+        };
+        let looked = by(StartMethod::Fork).spawn(look, ()).unwrap().join_timeout(SOON).unwrap();
+        assert_eq!(looked, (true, true, 0));
+        go.send(&42).unwrap();
+        assert_eq!(SIBLING.get().unwrap().join_timeout(SOON).unwrap(), 42);
+    }
+    alone(body, 0);
+}
+
+#[test]
+fn parent_that_executes_another_program_has_left_though_its_forked_child_lives() {
+    use multiproc::Mutex;
+    fn become_another(mutex: Mutex<u64>, held: Queue<()>, stay: Pipe<(), ()>) {
+        use std::os::unix::process::CommandExt;
+        let wait = |pipe: Pipe<(), ()>| drop(pipe.recv());
+        let _child = by(StartMethod::Fork).detached().spawn(wait, (stay,)).unwrap();
+        let _guard = mutex.lock().unwrap();
+        held.send(()).unwrap();
+        panic!("{}", std::process::Command::new("sleep").arg("1000").exec());
+    }
+    fn body(_: usize) {
+        let mutex = Mutex::new(0).unwrap();
+        let (stays, stay) = Pipe::<(), ()>::pair().unwrap();
+        let held = Queue::bounded(1).unwrap();
+        let arguments = (mutex.clone(), held.clone(), stay);
+        let child = by(StartMethod::Spawn).spawn(become_another, arguments).unwrap();
+        held.recv_timeout(SOON).unwrap();
+        assert!(mutex.lock_timeout(SOON).unwrap().owner_died());
+        assert!(child.is_alive());
+        child.child().kill().unwrap();
+        drop(stays);
+    }
+    alone(body, 0);
+}

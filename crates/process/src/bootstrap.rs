@@ -9,8 +9,8 @@ use std::io::Write;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::str::FromStr;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicI32};
 
 use multiproc_ipc::family::{Seat, Ticket};
 use multiproc_sys::descriptor;
@@ -126,6 +126,19 @@ impl Inherited {
     }
 }
 
+/// The number of this process's end of its lifeline; -1 if it has none.
+static LIFELINE: AtomicI32 = AtomicI32::new(-1);
+
+/// Notes a lifeline as this process's own. A forked child closes its parent's, whose other end would not
+/// be hung up otherwise.
+pub(crate) fn hang_up_lifeline(own: RawFd) {
+    let inherited = LIFELINE.swap(own, SeqCst);
+    if inherited >= 0 {
+        // SAFETY: it was noted for this, and who owns it in this copy of the parent is never dropped.
+        drop(unsafe { OwnedFd::from_raw_fd(inherited) });
+    }
+}
+
 /// What a forked child does instead of returning. A panic must not unwind into what it has of its parent.
 pub(crate) fn never_return(work: impl FnOnce() -> Infallible) -> ! {
     match catch_unwind(AssertUnwindSafe(work)) {
@@ -235,6 +248,7 @@ pub(crate) fn enter(bootstrap: Bootstrap) -> ! {
     // SAFETY: they are open, and the parent passed them under these numbers for us to own.
     let own = |number: RawFd| unsafe { OwnedFd::from_raw_fd(number) };
     let (lifeline, ready) = (own(bootstrap.lifeline), bootstrap.ready.map(own));
+    LIFELINE.store(bootstrap.lifeline, SeqCst);
     relatives::introduce(&bootstrap.name, bootstrap.parent);
     match Seat::take(own(bootstrap.segment), bootstrap.ticket) {
         Ok(seat) => {

@@ -41,6 +41,8 @@ pub struct Child {
 struct Shared {
     pid: u32,
     pidfd: PidFd,
+    /// Who has started it.
+    parent: u32,
     name: String,
     /// A function's place in the segment.
     berth: Option<Berth>,
@@ -106,7 +108,18 @@ impl Child {
         }
         let (ends, killed, end) = (Mutex::new(ends), AtomicBool::new(false), Mutex::new(None));
         let returned = Mutex::new(Returned { socket: lifeline, descriptors: Vec::new() });
-        let shared = Shared { pid, pidfd, name, berth, leads, ends, killed, end, returned };
+        let shared = Shared {
+            pid,
+            parent: std::process::id(),
+            pidfd,
+            name,
+            berth,
+            leads,
+            ends,
+            killed,
+            end,
+            returned,
+        };
         let child = Child { shared: Arc::new(shared) };
         relatives::add(&child);
         let watched = child.clone();
@@ -176,7 +189,15 @@ impl Child {
 
     /// Whether it has not ended yet.
     pub fn is_alive(&self) -> bool {
-        !matches!(self.end(), Ok(Some(_)))
+        match self.is_ours() {
+            true => !matches!(self.end(), Ok(Some(_))),
+            false => !self.shared.pidfd.has_ended().unwrap_or(false),
+        }
+    }
+
+    /// Whether this process has started it, and not one that it was forked from.
+    fn is_ours(&self) -> bool {
+        self.shared.parent == std::process::id()
     }
 
     /// How it ended; `None` while it is running. Never blocks.
@@ -202,8 +223,14 @@ impl Child {
         let ended = match pidfd.reap() {
             Ok(None) => return Ok(None),
             Ok(Some(ended)) => Ok(ended),
-            // Somebody else has reaped it: how it ended is not to be known, but that it did.
-            Err(error) if error.raw_os_error() == Some(ECHILD) => Err(ECHILD),
+            // Somebody else has reaped it: how it ended is not to be known, but that it did. In a process
+            // that was forked from its parent, it may just not be a child.
+            Err(error) if error.raw_os_error() == Some(ECHILD) && self.is_ours() => {
+                match pidfd.has_ended()? {
+                    true => Err(ECHILD),
+                    false => return Ok(None),
+                }
+            }
             Err(error) => return Err(error),
         };
         let progress = berth.as_ref().map_or(0, Berth::progress);

@@ -52,7 +52,8 @@ pub enum Limit {
     /// Seconds of processor time. Then the child is sent SIGXCPU, which kills it unless it is handled,
     /// and a second later SIGKILL.
     CpuSeconds(u64),
-    /// Descriptors, counted up to the highest.
+    /// Descriptors, counted up to the highest. A child that is forked, by whomever, needs room for those that
+    /// it is given, under the numbers that they have in its parent.
     Descriptors(u64),
     /// Bytes of any file that it writes. Beyond them it is sent SIGXFSZ, which kills it. The segment is a
     /// file too.

@@ -71,6 +71,8 @@ enum Passed {
 /// What the server answers.
 #[derive(Debug, Serialize, Deserialize)]
 enum Reply {
+    /// It is about to be asked for the first time.
+    Ready,
     /// The child runs.
     Started(u32, Descriptor),
     /// It has ended before it could begin, and is to be reaped.
@@ -123,24 +125,36 @@ pub(crate) fn start(
         // A forked child has no use for its parent's, and must not end it.
         std::mem::forget(running.take());
     }
+    let mut failed = SpawnError::ForkServer("ended each time that it was asked".into());
     for _ in 0..SERVERS {
         let server = match &*running {
             Some(server) => server,
-            None => running.insert(Server::start()?),
+            None => match Server::start() {
+                Ok(server) => running.insert(server),
+                Err(error @ SpawnError::ForkServer(_)) => {
+                    failed = error;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            },
         };
         let request = server.request(bootstrap, options, &streams)?;
-        match server.ask(&request) {
-            Ok(reply) => return reply.taken(),
-            Err(PipeError::Message(error)) => return Err(error.into()),
-            Err(_) => {
-                let ended = running.take().expect("it was just asked");
-                if let Some(child) = ended.end()? {
-                    return Ok(child);
+        match server.pipe.send_timeout(&request, PATIENCE) {
+            Ok(()) => {
+                if let Ok(reply) = server.pipe.recv_timeout(PATIENCE) {
+                    return reply.taken();
                 }
             }
+            Err(PipeError::Ended | PipeError::Timeout | PipeError::Broken) => {}
+            // It has not heard of it.
+            Err(error) => return Err(SpawnError::ForkServer(format!("was not asked: {error}"))),
+        }
+        let ended = running.take().expect("it was just asked");
+        if let Some(child) = ended.end()? {
+            return Ok(child);
         }
     }
-    Err(SpawnError::ForkServer("ended each time that it was asked".into()))
+    Err(failed)
 }
 
 impl Reply {
@@ -159,6 +173,7 @@ impl Reply {
                 Err(refusal.into())
             }
             Reply::Failed(refusal) => Err(refusal.into()),
+            Reply::Ready => Err(SpawnError::ForkServer("gave a wrong answer".into())),
         }
     }
 }
@@ -181,12 +196,30 @@ impl Server {
             streams: [const { Stream::Inherit }; 3],
         };
         let process = plan.start_on_watcher()?;
-        let pidfd = process.pidfd.as_fd().try_clone_to_owned();
-        let ended = PidFd::from_owned(pidfd.map_err(SpawnError::Descriptors)?);
-        let (watched, pid) = (ended.as_fd().try_clone_to_owned(), process.pid);
-        family::when_ready(watched.map_err(SpawnError::Descriptors)?, move || reap(pid, &ended))?;
+        drop(there);
         let directory = current_directory();
-        Ok(Server { parent, process, pipe: Pipe::from(here), environment, directory })
+        let server = Server { parent, process, pipe: Pipe::from(here), environment, directory };
+        // What the program does before it calls `init` may take its time.
+        let ready = server.pipe.recv().map_err(|_| {
+            SpawnError::ForkServer("ended before it was ready: it may have said why".into())
+        });
+        match ready.and_then(|_| server.watch()) {
+            Ok(()) => Ok(server),
+            Err(error) => {
+                server.end()?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Has the server reaped when it ends.
+    fn watch(&self) -> Result<(), SpawnError> {
+        let copy = || {
+            let copied = self.process.pidfd.as_fd().try_clone_to_owned();
+            copied.map_err(SpawnError::Descriptors)
+        };
+        let (watched, ended, pid) = (copy()?, PidFd::from_owned(copy()?), self.process.pid);
+        Ok(family::when_ready(watched, move || reap(pid, &ended))?)
     }
 
     /// What the server is told for a child.
@@ -234,11 +267,6 @@ impl Server {
         })
     }
 
-    fn ask(&self, request: &Request) -> Result<Reply, PipeError> {
-        self.pipe.send_timeout(request, PATIENCE)?;
-        self.pipe.recv_timeout(PATIENCE)
-    }
-
     /// Ends a server that has ended already, or does not answer; gives the child that it has forked and
     /// could not tell of, if there is one.
     fn end(self) -> Result<Option<Started>, SpawnError> {
@@ -247,15 +275,19 @@ impl Server {
         pidfd.wait(None).map_err(SpawnError::Descriptors)?;
         reap(pid, &pidfd);
         // On the thread that has started the server, so that no other start is under way.
-        let strays = family::run_on_watcher(|| {
-            let children = process::children_of_this_thread().unwrap_or_default();
+        family::run_on_watcher(|| {
+            let children = process::children_of_this_thread();
+            let children = children.map_err(SpawnError::Descriptors)?;
             let stray = children.into_iter().find(|child| !relatives::knows(*child));
-            stray.inspect(|child| relatives::note(*child))
-        })?;
-        let Some(pid) = strays else { return Ok(None) };
-        // Nobody else reaps it, so its number is its own.
-        let pidfd = PidFd::open(pid).map_err(SpawnError::Descriptors)?;
-        Ok(Some(Started { pid, pidfd }))
+            let Some(pid) = stray else { return Ok(None) };
+            // Nobody else reaps it, so its number is its own.
+            let pidfd = PidFd::open(pid).map_err(|error| {
+                process::end_child(pid);
+                SpawnError::Descriptors(error)
+            })?;
+            relatives::note(pid);
+            Ok(Some(Started { pid, pidfd }))
+        })?
     }
 }
 
@@ -285,11 +317,9 @@ pub(crate) fn serve(pipe: RawFd) -> ! {
     let _ = (process::arguments(), host::boot_id());
     // What the terminal sends to the parent's group is for its children.
     signals::blocked(|| {
-        while let Ok(request) = pipe.recv() {
-            let reply = fork(request, &pipe);
-            if pipe.send(&reply).is_err() {
-                break;
-            }
+        let mut told = pipe.send(&Reply::Ready);
+        while let (Ok(()), Ok(request)) = (&told, pipe.recv()) {
+            told = pipe.send(&fork(request, &pipe));
         }
     });
     process::exit_at_once(0)
@@ -320,8 +350,8 @@ fn fork(request: Request, pipe: &Pipe<Reply, Request>) -> Reply {
         }
         Err(error) => Reply::Failed(error.into()),
         Ok(Forked::Child) => {
-            // SAFETY: the server's own copy is never dropped here: this does not return.
-            drop(unsafe { OwnedFd::from_raw_fd(pipe.as_fd().as_raw_fd()) });
+            // SAFETY: the server's own is not used or dropped again: this does not return.
+            drop(unsafe { std::ptr::read(pipe) });
             drop(given);
             never_return(|| begin(&bootstrap, &title, descriptors, environment))
         }

@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use multiproc_ipc::Segment;
 use multiproc_ipc::family::{self, Berth, Inheritance};
@@ -17,7 +18,7 @@ use multiproc_sys::start::{self, Forked, Kin, Program, Start, Started};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::bootstrap::{Bootstrap, Inherited, VARIABLE, is_initialised, never_return};
+use crate::bootstrap::{self, Bootstrap, Inherited, VARIABLE, is_initialised, never_return};
 use crate::child::Child;
 use crate::function::{self, Entry, Target};
 #[cfg(feature = "tracing")]
@@ -55,7 +56,8 @@ pub enum StartMethod {
     /// Statics keep their values in it, handles of shared objects included: the child has a place of its
     /// own wherever this process takes part, and is attached to all that this process is. All
     /// descriptors are open in it. What this process holds (a lock, a lease) stays this process's: its
-    /// guards are not the child's to drop. The child ends when the thread ends that has forked it.
+    /// guards are not the child's to drop, and its own children are not the child's to join. The child
+    /// ends when the thread ends that has forked it. An allocator of the program's own must bear forks.
     Fork,
 }
 
@@ -119,7 +121,7 @@ impl Spawner {
     }
 
     /// Starts it. Returns once it runs; one that is [detached](Spawner::detached) has entered its
-    /// function by then.
+    /// function by then, or ended: if somebody stops it before, this waits until it goes on.
     ///
     /// # Errors
     /// Those of [`Process::spawn`]; [`SpawnError::Threads`], [`SpawnError::ForkServer`].
@@ -284,8 +286,7 @@ impl Launch<'_> {
         lifeline: &OwnedFd,
         ready: Option<&OwnedFd>,
     ) -> Result<Started, SpawnError> {
-        let threads = process::count_threads().map_err(SpawnError::Descriptors)?;
-        let others = threads - 1 - usize::from(family::has_watcher());
+        let others = other_threads()?;
         if others > 0 {
             return Err(SpawnError::Threads(others));
         }
@@ -296,7 +297,8 @@ impl Launch<'_> {
         let _ = std::io::stdout().flush();
         let forked = family::with_watcher_paused(|| {
             // SAFETY: there is no other thread but the watcher, which is paused: it waits in the
-            // standard library for this to be over, and nothing that it uses is used in the child.
+            // standard library for this to be over, or is about to, and nothing that it uses is used in
+            // the child, but for the allocator, which the C library makes usable there.
             unsafe { start::fork(&start, Kin::Child) }
         })?;
         match forked? {
@@ -323,10 +325,7 @@ impl Launch<'_> {
             unsafe { replace_environment(&self.options.variables()) };
         }
         relatives::introduce(&self.name, std::os::unix::process::parent_id());
-        if let Ok(title) = c_string(title(&self.name)) {
-            // SAFETY: there is one thread.
-            let _ = unsafe { process::set_title(title.as_bytes()) };
-        }
+        bootstrap::hang_up_lifeline(lifeline.as_raw_fd());
         // SAFETY: the descriptor is open, and the one who owns it in this copy of the parent is never
         // dropped: this does not return.
         let own = |owned: &OwnedFd| unsafe { OwnedFd::from_raw_fd(owned.as_raw_fd()) };
@@ -344,6 +343,21 @@ impl Launch<'_> {
             Err(error) => inherited.give_up(&format!("cannot take its place: {error}")),
         }
     }
+}
+
+/// How many threads there are besides this one and the watcher. One that was joined just now may still be
+/// listed: it is looked again for a moment.
+fn other_threads() -> Result<usize, SpawnError> {
+    let mut others = 0;
+    for _ in 0..20 {
+        let threads = process::count_threads().map_err(SpawnError::Descriptors)?;
+        others = threads.saturating_sub(1 + usize::from(family::has_watcher()));
+        if others == 0 {
+            break;
+        }
+        std::thread::sleep(Duration::from_micros(500));
+    }
+    Ok(others)
 }
 
 /// What a child's command line shows.

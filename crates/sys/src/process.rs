@@ -63,6 +63,16 @@ fn arguments_in(stat: &str) -> Option<Range<usize>> {
     (0 < start && start <= end).then_some(start..end)
 }
 
+/// Kills a child of this process that nobody else reaps, for lack of a descriptor to hold it by, and takes leave
+/// of it.
+pub fn end_child(pid: u32) {
+    let Ok(pid) = i32::try_from(pid) else { return };
+    let pid = Pid::from_raw(pid);
+    if nix::sys::signal::kill(pid, Signal::SIGKILL).is_ok() {
+        let _ = nix::sys::wait::waitpid(pid, None);
+    }
+}
+
 /// Ends this process without the exit handlers: in a forked child they are its parent's.
 pub fn exit_at_once(code: i32) -> ! {
     // SAFETY: it does not return, and touches no memory of ours.

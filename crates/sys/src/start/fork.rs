@@ -15,7 +15,6 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr;
 
 use rustix::io::Errno;
-use rustix::process::Pid;
 
 use super::{Failure, SignalsBlocked, Start, StartError, Started, Stdio, Step, child};
 use crate::pidfd::PidFd;
@@ -154,10 +153,7 @@ unsafe fn fork_child() -> Result<Forked, Errno> {
             let pidfd = PidFd::open(pid).map_err(|error| {
                 let errno = Errno::from_io_error(&error).unwrap_or(Errno::MFILE);
                 if errno != Errno::SRCH {
-                    // SAFETY: a signal to our own child.
-                    unsafe { libc::kill(pid as i32, libc::SIGKILL) };
-                    let pid = Pid::from_raw(pid as i32);
-                    let _ = rustix::process::waitpid(pid, rustix::process::WaitOptions::empty());
+                    crate::process::end_child(pid);
                 }
                 errno
             })?;
