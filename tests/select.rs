@@ -41,8 +41,7 @@ fn children_pipes_and_deadlines_together_give_the_right_one() {
         let child = Process::spawn(wait_for, (over.clone(),)).unwrap();
         let (one, other) = Pipe::<(), u32>::pair().unwrap();
         let (two, another) = Pipe::<(), u32>::pair().unwrap();
-        let end = child.child().as_fd();
-        let on: [&dyn Selectable; 3] = [&end, &one, &two];
+        let on: [&dyn Selectable; 3] = [&child, &one, &two];
         assert_eq!(taking(SHORT, || select_timeout(&on, SHORT)), None);
         another.send(&2).unwrap();
         assert_eq!(select_timeout(&on, SOON), Some(2));
@@ -66,8 +65,7 @@ fn child_that_is_killed_wakes_who_waits_for_a_message_too() {
     let (queue, never) = (Queue::<u32>::bounded(1).unwrap(), Event::new().unwrap());
     let child = Process::spawn(wait_for, (never.clone(),)).unwrap();
     thread::scope(|scope| {
-        let waiting =
-            scope.spawn(|| select_timeout(&[&queue, &never, &child.child().as_fd()], SOON));
+        let waiting = scope.spawn(|| select_timeout(&[&queue, &never, child.child()], SOON));
         thread::sleep(SHORT);
         child.child().kill().unwrap();
         assert_eq!(waiting.join().unwrap(), Some(2));

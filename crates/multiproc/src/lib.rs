@@ -44,6 +44,13 @@
 //! |---|---|
 //! | `Process(target=f, args=(..)).start()` | [`Process::spawn(f, (..))`](Process::spawn) |
 //! | `p.join()`, `p.exitcode` | [`Process::join`] gives the value, or says how it ended |
+//! | `p.terminate()`, `p.kill()`, `p.interrupt()` | the same of [`Child`]; [`Child::kill_tree`] |
+//! | `p.sentinel` | a [`Process`] is [`Selectable`], and has a descriptor |
+//! | `daemon=True` | always, unless it is [`detached`](Spawner::detached) |
+//! | `set_start_method`, `get_context` | [`Spawner::method`] |
+//! | `current_process().name`, `parent_process()` | [`current_name`], [`parent_process`] |
+//! | `active_children()`, `process_cpu_count()` | [`active_children`], [`cpu_count`] |
+//! | `subprocess.Popen` | [`Command`] |
 //! | `Queue(n)`, `put`, `get` | [`Queue::bounded`], [`send`](Queue::send), [`recv`](Queue::recv) |
 //! | `Queue(n)` of numbers | [`Queue::inline`], which is faster |
 //! | `JoinableQueue`, `task_done`, `join` | [`Queue::lease`], [`Lease::ack`], [`Queue::join`] |

@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use multiproc_ipc::Error;
 use multiproc_ipc::family::{self, Berth, Letter, Settled};
+use multiproc_ipc::{Error, Selectable};
 use multiproc_sys::clock::Deadline;
 use multiproc_sys::pidfd::{Ended, Exit, PidFd};
 use multiproc_sys::process;
@@ -442,5 +442,14 @@ impl AsFd for Child {
     /// A descriptor that becomes readable when the child has ended. Python's `sentinel`.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.shared.pidfd.as_fd()
+    }
+}
+
+impl family::Sealed for Child {}
+
+/// Ready when the child has ended.
+impl Selectable for Child {
+    fn source(&self) -> family::Source<'_> {
+        family::Source::Descriptor(self.as_fd())
     }
 }

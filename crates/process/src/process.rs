@@ -1,8 +1,10 @@
 //! The typed handle of a function's child.
 
 use std::marker::PhantomData;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
+use multiproc_ipc::{Selectable, family};
 use multiproc_sys::clock::Deadline;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -109,5 +111,21 @@ impl<R> Process<R> {
     /// Whether it has not ended yet.
     pub fn is_alive(&self) -> bool {
         self.child.is_alive()
+    }
+}
+
+impl<R> AsFd for Process<R> {
+    /// A descriptor that becomes readable when the child has ended. Python's `sentinel`.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.child.as_fd()
+    }
+}
+
+impl<R> family::Sealed for Process<R> {}
+
+/// Ready when the child has ended.
+impl<R> Selectable for Process<R> {
+    fn source(&self) -> family::Source<'_> {
+        self.child.source()
     }
 }

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use multiproc_ipc::{Selectable, family};
 use multiproc_sys::clock::Deadline;
 use multiproc_sys::pidfd::PidFd;
 
@@ -188,5 +189,14 @@ impl AsFd for Parent {
     /// A descriptor that becomes readable when it has ended.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
+    }
+}
+
+impl family::Sealed for Parent {}
+
+/// Ready when it has ended.
+impl Selectable for Parent {
+    fn source(&self) -> family::Source<'_> {
+        family::Source::Descriptor(self.as_fd())
     }
 }

@@ -39,7 +39,7 @@ const LACKING: Duration = Duration::from_millis(5);
 /// | [`Listener`](crate::Listener) | accepting would not block |
 /// | [`Descriptor`], [`OwnedFd`], [`BorrowedFd`] | it is readable, or hung up |
 ///
-/// A child process is ready when it has ended; its descriptor says so.
+/// Children, and the parent, are ready when they have ended.
 pub trait Selectable: Sealed {
     /// Whether it is ready now. Never blocks.
     #[doc(hidden)]
