@@ -131,7 +131,7 @@ static LIFELINE: AtomicI32 = AtomicI32::new(-1);
 
 /// Notes a lifeline as this process's own. A forked child closes its parent's, whose other end would not
 /// be hung up otherwise.
-pub(crate) fn hang_up_lifeline(own: RawFd) {
+pub(crate) fn own_lifeline(own: RawFd) {
     let inherited = LIFELINE.swap(own, SeqCst);
     if inherited >= 0 {
         // SAFETY: it was noted for this, and who owns it in this copy of the parent is never dropped.
@@ -248,7 +248,7 @@ pub(crate) fn enter(bootstrap: Bootstrap) -> ! {
     // SAFETY: they are open, and the parent passed them under these numbers for us to own.
     let own = |number: RawFd| unsafe { OwnedFd::from_raw_fd(number) };
     let (lifeline, ready) = (own(bootstrap.lifeline), bootstrap.ready.map(own));
-    LIFELINE.store(bootstrap.lifeline, SeqCst);
+    own_lifeline(bootstrap.lifeline);
     relatives::introduce(&bootstrap.name, bootstrap.parent);
     match Seat::take(own(bootstrap.segment), bootstrap.ticket) {
         Ok(seat) => {

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crate::child::Child;
-use crate::options::{Limit, Options, Stdio, Streams, c_string, option_methods};
+use crate::options::{Limit, Options, Stdio, Streams, c_string, entries_of, option_methods};
 use crate::outcome::SpawnError;
 use crate::plan::Plan;
 
@@ -59,12 +59,12 @@ impl Command {
         let plan = Plan {
             program: Some(c_string(&self.program)?),
             arguments: words.map(c_string).collect::<Result<_, _>>()?,
-            environment: self.options.environment()?,
+            environment: entries_of(&self.options.variables())?,
             borrowed: Vec::new(),
             options: self.options.clone(),
             streams: given,
         };
-        let leads = self.options.session || self.options.detached;
+        let leads = self.options.leads();
         Ok(Child::new(plan.start()?, name, leads, ends, None, None)?)
     }
 }

@@ -78,6 +78,9 @@ impl Limit {
     }
 }
 
+/// An environment, by name.
+pub(crate) type Variables = BTreeMap<OsString, OsString>;
+
 /// What all kinds of children may be given.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Options {
@@ -109,13 +112,13 @@ impl Options {
         self.no_variables = true;
     }
 
-    /// Whether the child has this process's environment.
-    pub(crate) fn inherits_variables(&self) -> bool {
-        self.variables.is_empty() && !self.no_variables
+    /// Whether the child leads a session, and so a process group, of its own.
+    pub(crate) fn leads(&self) -> bool {
+        self.session || self.detached
     }
 
-    /// The child's environment, by name.
-    pub(crate) fn variables(&self) -> BTreeMap<OsString, OsString> {
+    /// The child's environment.
+    pub(crate) fn variables(&self) -> Variables {
         let mut variables = match self.no_variables {
             true => BTreeMap::new(),
             false => std::env::vars_os().filter(|(name, _)| is_inherited(name)).collect(),
@@ -127,11 +130,6 @@ impl Options {
             };
         }
         variables
-    }
-
-    /// The child's environment, as the kernel takes it.
-    pub(crate) fn environment(&self) -> Result<Vec<CString>, SpawnError> {
-        self.variables().iter().map(|(name, value)| entry(name, value)).collect()
     }
 
     /// How the kernel is told of them.
@@ -172,7 +170,7 @@ impl Lowered {
             nice: options.nice,
             processors: self.processors.as_ref(),
             no_new_privileges: options.no_new_privileges,
-            new_session: options.session || options.detached,
+            new_session: options.leads(),
             die_with_parent: !options.detached,
             ..start
         }
@@ -259,7 +257,11 @@ impl Ends {
     }
 }
 
-/// An entry of an environment.
+/// An environment as the kernel takes it, if it can be one.
+pub(crate) fn entries_of(variables: &Variables) -> Result<Vec<CString>, SpawnError> {
+    variables.iter().map(|(name, value)| entry(name, value)).collect()
+}
+
 fn entry(name: &OsStr, value: &OsStr) -> Result<CString, SpawnError> {
     if name.is_empty() || name.as_bytes().contains(&b'=') {
         return Err(SpawnError::Variable(name.to_string_lossy().into_owned()));
@@ -271,7 +273,7 @@ fn entry(name: &OsStr, value: &OsStr) -> Result<CString, SpawnError> {
 ///
 /// # Safety
 /// There is one thread.
-pub(crate) unsafe fn replace_environment(variables: &BTreeMap<OsString, OsString>) {
+pub(crate) unsafe fn replace_environment(variables: &Variables) {
     for (name, _) in std::env::vars_os().filter(|(name, _)| is_inherited(name)) {
         // SAFETY: the caller's promise, here and below.
         unsafe { std::env::remove_var(name) };
@@ -398,18 +400,21 @@ mod tests {
         options.set_variable("B".as_ref(), Some("2".as_ref()));
         options.set_variable("A".as_ref(), Some("3".as_ref()));
         options.set_variable("B".as_ref(), None);
-        assert_eq!(options.environment().unwrap(), [c"A=3".to_owned()]);
+        assert_eq!(entries_of(&options.variables()).unwrap(), [c"A=3".to_owned()]);
     }
 
     #[test]
     fn environment_that_cannot_be_is_refused() {
         let mut options = Options::default();
         options.set_variable("A".as_ref(), Some("\0".as_ref()));
-        assert!(matches!(options.environment(), Err(SpawnError::ZeroByte(_))));
+        assert!(matches!(entries_of(&options.variables()), Err(SpawnError::ZeroByte(_))));
         for name in ["", "A=B"] {
             let mut options = Options::default();
             options.set_variable(name.as_ref(), Some("".as_ref()));
-            assert!(matches!(options.environment(), Err(SpawnError::Variable(_))), "{name}");
+            assert!(
+                matches!(entries_of(&options.variables()), Err(SpawnError::Variable(_))),
+                "{name}"
+            );
         }
     }
 }

@@ -13,12 +13,11 @@
 //!   process's watcher that nobody has charge of can only be the one that was asked for.
 //! * The child: as after any start.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::env;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,7 +30,9 @@ use multiproc_sys::{descriptor, host, process, signals};
 use serde::{Deserialize, Serialize};
 
 use crate::bootstrap::{self, Bootstrap, SERVER, VARIABLE, never_return};
-use crate::options::{Given, Options, Stream, c_string, replace_environment};
+use crate::options::{
+    Given, Options, Stream, Variables, c_string, entries_of, replace_environment,
+};
 use crate::outcome::SpawnError;
 use crate::plan::Plan;
 use crate::relatives;
@@ -40,6 +41,8 @@ use crate::spawn::title;
 /// How long the server may take for an answer. It needs a fraction of a millisecond, unless it is
 /// stopped.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long what the program does before it calls `init` may take in the server.
+const BEFORE_INIT: Duration = Duration::from_secs(60);
 /// How many servers are asked, one after the other is killed.
 const SERVERS: u32 = 4;
 /// Room in the server's command line for the names of its children.
@@ -108,7 +111,7 @@ struct Server {
     process: Started,
     pipe: Pipe<Request, Reply>,
     /// Its environment and directory, which its children have too.
-    environment: BTreeMap<OsString, OsString>,
+    environment: Variables,
     directory: Option<OsString>,
 }
 
@@ -118,27 +121,23 @@ static RUNNING: Mutex<Option<Server>> = Mutex::new(None);
 pub(crate) fn start(
     bootstrap: &Bootstrap,
     options: &Options,
-    streams: Given,
+    variables: &Variables,
+    streams: &Given,
 ) -> Result<Started, SpawnError> {
     let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
     if running.as_ref().is_some_and(|server| server.parent != std::process::id()) {
         // A forked child has no use for its parent's, and must not end it.
         std::mem::forget(running.take());
     }
-    let mut failed = SpawnError::ForkServer("ended each time that it was asked".into());
     for _ in 0..SERVERS {
         let server = match &*running {
             Some(server) => server,
-            None => match Server::start() {
-                Ok(server) => running.insert(server),
-                Err(error @ SpawnError::ForkServer(_)) => {
-                    failed = error;
-                    continue;
-                }
-                Err(error) => return Err(error),
+            None => match Server::start()? {
+                Some(server) => running.insert(server),
+                None => continue,
             },
         };
-        let request = server.request(bootstrap, options, &streams)?;
+        let request = server.request(bootstrap, options, variables, streams)?;
         match server.pipe.send_timeout(&request, PATIENCE) {
             Ok(()) => {
                 if let Ok(reply) = server.pipe.recv_timeout(PATIENCE) {
@@ -154,7 +153,7 @@ pub(crate) fn start(
             return Ok(child);
         }
     }
-    Err(failed)
+    Err(SpawnError::ForkServer("ended each time that it was asked: it may have said why".into()))
 }
 
 impl Reply {
@@ -168,7 +167,7 @@ impl Reply {
             Reply::Started(pid, pidfd) => Ok(started(pid, pidfd)),
             Reply::Stillborn(pid, pidfd, refusal) => {
                 let child = started(pid, pidfd);
-                let _ = child.pidfd.wait(None).and_then(|_| child.pidfd.reap());
+                child.reap();
                 relatives::remove(pid);
                 Err(refusal.into())
             }
@@ -179,11 +178,12 @@ impl Reply {
 }
 
 impl Server {
-    fn start() -> Result<Server, SpawnError> {
+    /// Starts one; `None` if it has ended before it was ready.
+    fn start() -> Result<Option<Server>, SpawnError> {
         let (here, there) = UnixStream::pair().map_err(SpawnError::Descriptors)?;
         let parent = std::process::id();
         let environment = Options::default().variables();
-        let mut entries = Options::default().environment()?;
+        let mut entries = entries_of(&environment)?;
         entries.push(c_string(format!("{VARIABLE}={SERVER}{parent} {}", there.as_raw_fd()))?);
         let mut name = title("fork server").into_vec();
         name.resize(name.len().max(TITLE_BYTES), b' ');
@@ -199,15 +199,18 @@ impl Server {
         drop(there);
         let directory = current_directory();
         let server = Server { parent, process, pipe: Pipe::from(here), environment, directory };
-        // What the program does before it calls `init` may take its time.
-        let ready = server.pipe.recv().map_err(|_| {
-            SpawnError::ForkServer("ended before it was ready: it may have said why".into())
-        });
-        match ready.and_then(|_| server.watch()) {
-            Ok(()) => Ok(server),
-            Err(error) => {
+        let watched = match server.pipe.recv_timeout(BEFORE_INIT) {
+            Ok(_) => server.watch().map(|()| true),
+            Err(PipeError::Timeout) => Err(SpawnError::ForkServer(format!(
+                "has not called init() within {BEFORE_INIT:?}: what comes before it is done in there, too"
+            ))),
+            Err(_) => Ok(false),
+        };
+        match watched {
+            Ok(true) => Ok(Some(server)),
+            ended => {
                 server.end()?;
-                Err(error)
+                ended.map(|_| None)
             }
         }
     }
@@ -227,6 +230,7 @@ impl Server {
         &self,
         bootstrap: &Bootstrap,
         options: &Options,
+        variables: &Variables,
         streams: &Given,
     ) -> Result<Request, SpawnError> {
         let descriptor = |fd: &dyn AsFd| {
@@ -254,15 +258,14 @@ impl Server {
             let directory = current_directory();
             options.directory = directory.filter(|now| Some(now) != self.directory.as_ref());
         }
-        let environment = options.variables();
-        let same = environment.iter().eq(&self.environment);
-        let bytes = |(name, value): (OsString, OsString)| (name.into_vec(), value.into_vec());
+        let bytes = |text: &OsString| text.as_bytes().to_vec();
+        let all = || variables.iter().map(|(name, value)| (bytes(name), bytes(value))).collect();
         Ok(Request {
             bootstrap: bootstrap.to_string(),
             title: title(&bootstrap.name).into_vec(),
             descriptors,
             streams: [passed(stdin)?, passed(stdout)?, passed(stderr)?],
-            environment: (!same).then(|| environment.into_iter().map(bytes).collect()),
+            environment: (*variables != self.environment).then(all),
             options,
         })
     }

@@ -24,7 +24,8 @@ use crate::function::{self, Entry, Target};
 #[cfg(feature = "tracing")]
 use crate::logs::Logs;
 use crate::options::{
-    Ends, Given, Limit, Options, Stdio, Streams, c_string, option_methods, replace_environment,
+    Ends, Given, Limit, Options, Stdio, Streams, Variables, c_string, entries_of, option_methods,
+    replace_environment,
 };
 use crate::outcome::SpawnError;
 use crate::plan::Plan;
@@ -218,7 +219,8 @@ struct Begun {
 impl Launch<'_> {
     /// Starts the child.
     fn begin(&mut self, method: StartMethod) -> Result<Begun, SpawnError> {
-        let environment = self.options.environment()?;
+        let variables = self.options.variables();
+        let entries = entries_of(&variables)?;
         let Streams { given, mut ends } = Streams::open(&self.options.streams)?;
         let (near, far) = socket::stream_pair().map_err(SpawnError::Descriptors)?;
         let returning = near.try_clone().map_err(SpawnError::Descriptors)?;
@@ -236,10 +238,15 @@ impl Launch<'_> {
             descriptors: self.inheritance.numbers.clone(),
             name: self.name.clone(),
         };
+        if method == StartMethod::Fork {
+            self.prepare_fork()?;
+        }
         let started = match method {
-            StartMethod::Spawn => self.execute(&bootstrap, environment, given)?,
-            StartMethod::ForkServer => server::start(&bootstrap, self.options, given)?,
-            StartMethod::Fork => self.fork(&given, &mut ends, &far, ready.as_ref())?,
+            StartMethod::Spawn => self.execute(&bootstrap, entries, given)?,
+            StartMethod::ForkServer => server::start(&bootstrap, self.options, &variables, &given)?,
+            StartMethod::Fork => {
+                self.fork(&given, &mut ends, || self.go_on(&variables, &far, ready.as_ref()))?
+            }
         };
         Ok(Begun { started, ends, lifeline: near, returning, ready: is_ready })
     }
@@ -249,7 +256,7 @@ impl Launch<'_> {
         let Begun { started, ends, lifeline, returning, ready } = begun.inspect_err(|_| {
             self.berth.settle();
         })?;
-        let leads = self.options.session || self.options.detached;
+        let leads = self.options.leads();
         let berth = Some(self.berth);
         let child = Child::new(started, self.name, leads, ends, berth, Some(returning))?;
         child.watch_lifeline(lifeline)?;
@@ -278,25 +285,27 @@ impl Launch<'_> {
         .start()
     }
 
-    /// Forks the child, in which this does not return.
+    /// Makes sure that a fork is sound, and that the child will have places of its own.
+    fn prepare_fork(&mut self) -> Result<(), SpawnError> {
+        match other_threads()? {
+            0 => Ok(self.berth.share_all()?),
+            others => Err(SpawnError::Threads(others)),
+        }
+    }
+
+    /// Forks the child, which goes on with `work`.
     fn fork(
-        &mut self,
+        &self,
         streams: &Given,
         ends: &mut Ends,
-        lifeline: &OwnedFd,
-        ready: Option<&OwnedFd>,
+        work: impl FnOnce() -> Infallible,
     ) -> Result<Started, SpawnError> {
-        let others = other_threads()?;
-        if others > 0 {
-            return Err(SpawnError::Threads(others));
-        }
-        self.berth.share_all()?;
         let lowered = self.options.lowered()?;
         let start = lowered.complete(self.options, streams, Start::new(Program::This, &[], &[]));
         // What is buffered would be written twice.
         let _ = std::io::stdout().flush();
         let forked = family::with_watcher_paused(|| {
-            // SAFETY: there is no other thread but the watcher, which is paused: it waits in the
+            // SAFETY: `prepare_fork` has found no other thread but the watcher, which is paused: it waits in the
             // standard library for this to be over, or is about to, and nothing that it uses is used in
             // the child, but for the allocator, which the C library makes usable there.
             unsafe { start::fork(&start, Kin::Child) }
@@ -307,25 +316,28 @@ impl Launch<'_> {
                 Ok(started)
             }
             Forked::Stillborn(started, error) => {
-                let _ = started.pidfd.wait(None).and_then(|_| started.pidfd.reap());
+                started.reap();
                 Err(error.into())
             }
             Forked::Child => {
                 *ends = Ends::default();
-                never_return(|| self.go_on(lifeline, ready))
+                never_return(work)
             }
         }
     }
 
     /// What a forked child does.
-    fn go_on(&self, lifeline: &OwnedFd, ready: Option<&OwnedFd>) -> Infallible {
+    fn go_on(
+        &self,
+        variables: &Variables,
+        lifeline: &OwnedFd,
+        ready: Option<&OwnedFd>,
+    ) -> Infallible {
         relatives::forget_all();
-        if !self.options.inherits_variables() {
-            // SAFETY: there is one thread.
-            unsafe { replace_environment(&self.options.variables()) };
-        }
+        // SAFETY: there is one thread.
+        unsafe { replace_environment(variables) };
         relatives::introduce(&self.name, std::os::unix::process::parent_id());
-        bootstrap::hang_up_lifeline(lifeline.as_raw_fd());
+        bootstrap::own_lifeline(lifeline.as_raw_fd());
         // SAFETY: the descriptor is open, and the one who owns it in this copy of the parent is never
         // dropped: this does not return.
         let own = |owned: &OwnedFd| unsafe { OwnedFd::from_raw_fd(owned.as_raw_fd()) };

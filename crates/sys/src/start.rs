@@ -188,6 +188,13 @@ pub struct Started {
     pub pidfd: PidFd,
 }
 
+impl Started {
+    /// Takes leave of one that has ended, or is past its last line. Somebody else may be faster.
+    pub fn reap(&self) {
+        let _ = self.pidfd.wait(None).and_then(|_| self.pidfd.reap());
+    }
+}
+
 /// Why no process was started. None is left behind.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{step} of {program} failed: {}", self.error())]
@@ -306,8 +313,7 @@ fn attempt(start: &Start<'_>) -> Result<Started, Failure> {
     match plan.failure.get() {
         None => Ok(started),
         Some(failure) => {
-            // The child is past its last line. Somebody else may reap it before us, or the kernel.
-            let _ = started.pidfd.wait(None).and_then(|_| started.pidfd.reap());
+            started.reap();
             Err(failure)
         }
     }

@@ -18,6 +18,7 @@ use rustix::io::Errno;
 
 use super::{Failure, SignalsBlocked, Start, StartError, Started, Stdio, Step, child};
 use crate::pidfd::PidFd;
+use crate::process::{end_child, exit_at_once};
 
 /// Whose child a forked process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,11 +59,7 @@ const NOT_BEGUN: i32 = 127;
 /// # Safety
 /// No other thread of the process may run, or what it has locked is never needed in the child.
 pub unsafe fn fork(start: &Start<'_>, kin: Kin) -> Result<Forked, StartError> {
-    let failed = |(step, errno): Failure| StartError {
-        step,
-        errno: errno.raw_os_error(),
-        program: "a fork".into(),
-    };
+    let failed = |(step, errno): Failure| StartError::new(step, errno.raw_os_error(), "a fork");
     let (report, reporter) = match can_fail(start) {
         true => {
             std::io::pipe().map(|(read, write)| (Some(read), Some(write))).map_err(|error| {
@@ -83,7 +80,7 @@ pub unsafe fn fork(start: &Start<'_>, kin: Kin) -> Result<Forked, StartError> {
         Kin::Sibling => unsafe { fork_sibling() },
     };
     match forked.map_err(|errno| failed((Step::Clone, errno)))? {
-        Forked::Child => {
+        None => {
             drop(report);
             if kin == Kin::Child {
                 child::reset_signals(&RUNTIME);
@@ -94,8 +91,7 @@ pub unsafe fn fork(start: &Start<'_>, kin: Kin) -> Result<Forked, StartError> {
             child::set_signal_mask(0);
             Ok(Forked::Child)
         }
-        Forked::Stillborn(..) => unreachable!("nobody has asked it yet"),
-        Forked::Parent(started) => {
+        Some(started) => {
             drop(blocked);
             drop(reporter);
             match report.and_then(failure) {
@@ -124,8 +120,7 @@ fn begin(start: &Start<'_>, parent: u32, reporter: Option<PipeWriter>) {
             let _ = reporter.write_all(&[step.number()]);
             let _ = reporter.write_all(&errno.raw_os_error().to_ne_bytes());
         }
-        // SAFETY: ends this process, without the exit handlers, which are the parent's.
-        unsafe { libc::_exit(NOT_BEGUN) };
+        exit_at_once(NOT_BEGUN);
     }
 }
 
@@ -138,14 +133,16 @@ fn failure(mut report: PipeReader) -> Option<Failure> {
     Some((step, Errno::from_raw_os_error(i32::from_ne_bytes(errno))))
 }
 
+/// Forks a child; `None` in that.
+///
 /// # Safety
 /// As for [`fork`].
-unsafe fn fork_child() -> Result<Forked, Errno> {
+unsafe fn fork_child() -> Result<Option<Started>, Errno> {
     // SAFETY: the caller's promise. The C library's form runs what was registered for it, and
     // leaves its allocator usable.
     match unsafe { libc::fork() } {
         -1 => Err(child::last_errno()),
-        0 => Ok(Forked::Child),
+        0 => Ok(None),
         pid => {
             // It is not reaped before we say so, hence the number is its own; unless this process
             // ignores SIGCHLD: then one that has ended by now has no number any more.
@@ -153,18 +150,20 @@ unsafe fn fork_child() -> Result<Forked, Errno> {
             let pidfd = PidFd::open(pid).map_err(|error| {
                 let errno = Errno::from_io_error(&error).unwrap_or(Errno::MFILE);
                 if errno != Errno::SRCH {
-                    crate::process::end_child(pid);
+                    end_child(pid);
                 }
                 errno
             })?;
-            Ok(Forked::Parent(Started { pid, pidfd }))
+            Ok(Some(Started { pid, pidfd }))
         }
     }
 }
 
+/// Forks a sibling; `None` in that.
+///
 /// # Safety
 /// As for [`fork`].
-unsafe fn fork_sibling() -> Result<Forked, Errno> {
+unsafe fn fork_sibling() -> Result<Option<Started>, Errno> {
     let mut pidfd: i32 = -1;
     // SAFETY: numbers and addresses, for which zero is a value.
     let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
@@ -183,11 +182,11 @@ unsafe fn fork_sibling() -> Result<Forked, Errno> {
     };
     match pid {
         -1 => Err(child::last_errno()),
-        0 => Ok(Forked::Child),
+        0 => Ok(None),
         pid => {
             // SAFETY: the kernel has just made the descriptor, for us alone.
             let pidfd = PidFd::from_owned(unsafe { OwnedFd::from_raw_fd(pidfd) });
-            Ok(Forked::Parent(Started { pid: pid as u32, pidfd }))
+            Ok(Some(Started { pid: pid as u32, pidfd }))
         }
     }
 }
@@ -217,8 +216,7 @@ mod tests {
                 assert_eq!(finish(&child.pidfd).exit, Exit::Code(NOT_BEGUN));
                 Err(error)
             }
-            // SAFETY: ends the child at once.
-            Forked::Child => unsafe { libc::_exit(work()) },
+            Forked::Child => exit_at_once(work()),
         }
     }
 
