@@ -50,7 +50,8 @@ pub enum SpawnError {
          for ever; fork before they are started, or use StartMethod::ForkServer"
     )]
     Threads(usize),
-    /// The fork server was killed each time that it was started.
+    /// The fork server was killed each time that it was started, does not call `init` within a minute, or
+    /// cannot be asked.
     #[error("the fork server {0}")]
     ForkServer(String),
 }

@@ -305,9 +305,9 @@ impl Launch<'_> {
         // What is buffered would be written twice.
         let _ = std::io::stdout().flush();
         let forked = family::with_watcher_paused(|| {
-            // SAFETY: `prepare_fork` has found no other thread but the watcher, which is paused: it waits in the
-            // standard library for this to be over, or is about to, and nothing that it uses is used in
-            // the child, but for the allocator, which the C library makes usable there.
+            // SAFETY: `prepare_fork` has found no other thread but the watcher, which is paused: it
+            // waits in the standard library for this to be over, or is about to, and nothing that it uses
+            // is used in the child, but for the allocator, which the C library makes usable there.
             unsafe { start::fork(&start, Kin::Child) }
         })?;
         match forked? {
