@@ -133,6 +133,27 @@ fn through_pipe(descriptors: Descriptors) -> Passage {
     Passage { descriptors, ..Route::Alone.passage() }
 }
 
+/// Writes a value into `room`, without a frame around it, where it may be among others; says how many
+/// bytes it took. None if it has no room, or names what can only travel in a message.
+pub(crate) fn write_bare<T: Serialize>(value: &T, room: &mut [u8]) -> Option<usize> {
+    bincode::serde::encode_into_slice(value, room, configuration()).ok()
+}
+
+/// Appends a value, without a frame around it; false if it names what can only travel in a message.
+pub(crate) fn append_bare<T: Serialize>(value: &T, bytes: &mut Vec<u8>) -> bool {
+    let len = bytes.len();
+    let written = bincode::serde::encode_into_std_write(value, bytes, configuration()).is_ok();
+    if !written {
+        bytes.truncate(len);
+    }
+    written
+}
+
+/// Reads the value at the beginning of `bytes`; says how many bytes it took.
+pub(crate) fn read_bare<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), Error> {
+    decode_bounded(bytes).map_err(|error| Error::Codec(error.to_string()))
+}
+
 fn write<T: Serialize>(passage: Passage, value: &T) -> Result<(Vec<u8>, Passage), Error> {
     let mut bytes = Vec::with_capacity(ROOM);
     bytes.extend([CODEC, VERSION]);

@@ -32,6 +32,119 @@ const FAILURE: u8 = 2;
 /// Bytes of arguments or result that fit the mailbox itself.
 const MESSAGE_BYTES: u64 = 448;
 
+/// Where a pool hands work to a worker.
+pub mod desk {
+    use std::ops::Range;
+
+    use serde::Serialize;
+    use serde::de::DeserializeOwned;
+
+    use super::raw;
+    use crate::codec::{self, Route};
+    pub use crate::desk::{Desk, Progress, TRAYS, Taken, Worker};
+    use crate::error::Error;
+    use crate::plain::Plain;
+    use crate::queue::Queue;
+    use crate::queue::block::Role;
+    use crate::value::Array;
+
+    /// Writes a value into `room`, without a frame, where it may stand among others; says how many bytes it
+    /// took. None if there is no room, or it names what can only travel in a message.
+    pub fn write<T: Serialize>(value: &T, room: &mut [u8]) -> Option<usize> {
+        codec::write_bare(value, room)
+    }
+
+    /// Appends a value; false, and nothing, if it names what can only travel in a message.
+    pub fn append<T: Serialize>(value: &T, bytes: &mut Vec<u8>) -> bool {
+        codec::append_bare(value, bytes)
+    }
+
+    /// Reads the value at the beginning of `bytes`; says how many bytes it took.
+    ///
+    /// # Errors
+    /// When there is no value of this type.
+    pub fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), Error> {
+        codec::read_bare(bytes)
+    }
+
+    /// The same queue, for messages of another type.
+    pub fn retyped<T, U>(queue: &Queue<T>) -> Queue<U> {
+        queue.retyped()
+    }
+
+    /// A message that this process has received, and not read yet.
+    #[derive(Debug)]
+    pub struct Letter {
+        queue: Queue<()>,
+        block: u32,
+    }
+
+    impl Letter {
+        /// Receives the oldest message, if there is one.
+        pub fn take(queue: &Queue<()>) -> Option<Letter> {
+            let block = raw::ring(queue.object()).take(Role::Held)?;
+            Some(Letter { queue: queue.clone(), block })
+        }
+
+        /// What it says.
+        ///
+        /// # Errors
+        /// When it holds no value of this type.
+        pub fn read<T: DeserializeOwned>(&self) -> Result<T, Error> {
+            let object = self.queue.object();
+            let route = Route::Message(object.segment(), None);
+            raw::ring(object).message(self.block).and_then(|frame| codec::decode(route, frame))
+        }
+    }
+
+    impl Drop for Letter {
+        fn drop(&mut self) {
+            raw::ring(self.queue.object()).release(self.block, None);
+        }
+    }
+
+    /// What the message at the front says, which stays for others.
+    ///
+    /// # Errors
+    /// When there is none, or it is of another type.
+    pub fn peek<T: DeserializeOwned>(queue: &Queue<T>) -> Result<T, Error> {
+        let object = queue.object();
+        let ring = raw::ring(object);
+        // DEATH: a lease, which comes back.
+        let block = ring.take(Role::Leased).ok_or(Error::Malformed("an empty parcel"))?;
+        let route = Route::Message(object.segment(), None);
+        let value = ring.message(block).and_then(|frame| codec::decode(route, frame));
+        ring.give_back(block);
+        value
+    }
+
+    /// The elements of a range of an array, for who alone uses them.
+    ///
+    /// # Safety
+    /// For as long as the slice is used, nobody else reads or writes them.
+    ///
+    /// # Panics
+    /// When they are not all there, as a slice does.
+    #[expect(clippy::mut_from_ref, reason = "they are shared memory; the caller sees to it")]
+    pub unsafe fn part_mut<T: Plain>(array: &Array<T>, range: Range<usize>) -> &mut [T] {
+        // SAFETY: as the caller promises.
+        unsafe { array.part_mut(range) }
+    }
+
+    /// The name of a queue, by which [`find`] finds it while somebody keeps it.
+    pub fn name<T>(queue: &Queue<T>) -> u64 {
+        queue.object().id.pack()
+    }
+
+    /// The queue of a name.
+    ///
+    /// # Errors
+    /// When it is gone, or something else.
+    pub fn find<T>(beside: &Queue<()>, name: u64) -> Result<Queue<T>, Error> {
+        Queue::named_by(beside.object().segment(), name)
+    }
+}
+
 /// What a type outside needs, to be [`Selectable`](crate::Selectable): to say by which descriptor.
 pub use crate::select::{Sealed, Source};
 

@@ -80,6 +80,7 @@ extern crate self as multiproc_ipc;
 
 mod atomic;
 mod codec;
+mod desk;
 mod error;
 #[doc(hidden)]
 pub mod family;

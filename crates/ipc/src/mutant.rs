@@ -98,6 +98,9 @@ mutants! {
     ShareKept: "values/add-to-base",
     /// A tally does not name the task that it counts.
     TaskUnnamed: "tally/commit",
+    // Desks.
+    /// Recovery does not publish the item that a tally names.
+    CommitForgotten: "desk/commit",
     // Maps.
     /// A bucket stays claimed by the dead.
     ClaimKept: "map/insert-new",

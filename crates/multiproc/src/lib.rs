@@ -93,6 +93,9 @@ pub use multiproc_ipc::{
     Semaphore, SendError, Sender, Slices, Tally, Transport, TryIter, Users, Value, channel, select,
     select_timeout, try_select, view,
 };
+#[doc(inline)]
+pub use multiproc_pool as pool;
+pub use multiproc_pool::{Pool, PoolError, Task, TaskError, as_completed, contribute};
 #[cfg(feature = "channel")]
 pub use multiproc_process::channel;
 pub use multiproc_process::{

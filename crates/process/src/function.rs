@@ -93,9 +93,7 @@ where
     F::Output: Serialize,
     P: DeserializeOwned,
 {
-    // SAFETY: `entry_of` checked that `F` has no size, so there is nothing to read; it is `Copy`, so one
-    // more of it is as good as any.
-    let function = unsafe { NonNull::<F>::dangling().read() };
+    let function = conjure::<F>();
     let arguments = match seat.take_arguments::<P>(&inherited.descriptors) {
         Ok(passed) => unpack(passed),
         Err(error) => inherited.give_up(&format!("cannot read the arguments: {error}")),
@@ -134,10 +132,22 @@ where
     entry::<F, A>
 }
 
-/// The name of an entry: its distance from the start of the image.
+/// One more of a function that captures nothing.
+pub(crate) fn conjure<F: Copy + 'static>() -> F {
+    const { assert!(size_of::<F>() == 0, "a function that crosses processes must capture nothing") };
+    // SAFETY: it has no size, so there is nothing to read; it is `Copy`, so one more of it is as good as
+    // any.
+    unsafe { NonNull::<F>::dangling().read() }
+}
+
+/// The name of an entry.
 pub(crate) fn name(entry: Entry) -> Result<usize, SpawnError> {
+    name_of_address(entry as usize)
+}
+
+/// The name of code: its distance from the start of the image.
+pub(crate) fn name_of_address(address: usize) -> Result<usize, SpawnError> {
     let image = main_executable().ok_or(SpawnError::NotInExecutable)?;
-    let address = entry as usize;
     if !image.code.contains(&address) {
         return Err(SpawnError::NotInExecutable);
     }
@@ -146,11 +156,16 @@ pub(crate) fn name(entry: Entry) -> Result<usize, SpawnError> {
 
 /// The entry of a name, if it can be one.
 pub(crate) fn find(name: usize) -> Option<Entry> {
-    let image = main_executable()?;
-    let address = image.base.checked_add(name)?;
+    let address = address_of_name(name)?;
     // SAFETY: the parent, which executes the same file (checked before this), took the name from
     // an `Entry` inside the image's code.
-    image.code.contains(&address).then(|| unsafe { std::mem::transmute::<usize, Entry>(address) })
+    Some(unsafe { std::mem::transmute::<usize, Entry>(address) })
+}
+
+/// Where the code is that has this name, if there can be any.
+pub(crate) fn address_of_name(name: usize) -> Option<usize> {
+    let image = main_executable()?;
+    image.base.checked_add(name).filter(|address| image.code.contains(address))
 }
 
 #[cfg(test)]

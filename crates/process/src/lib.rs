@@ -24,6 +24,8 @@ mod bootstrap;
 pub mod channel;
 mod child;
 mod command;
+#[doc(hidden)]
+pub mod family;
 mod function;
 #[cfg(feature = "tracing")]
 mod logs;

@@ -5,6 +5,7 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::RefCell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
 
 use multiproc_ipc::Error;
 use multiproc_sys::pidfd::Exit;
@@ -113,17 +114,25 @@ thread_local! {
     static LAST_PANIC: RefCell<Option<(String, String)>> = const { RefCell::new(None) };
 }
 
-/// Runs a child's function.
+/// Has each panic of this process noted, from now on, where [`catch`] finds it.
+pub(crate) fn note_panics() {
+    static NOTED: Once = Once::new();
+    NOTED.call_once(|| {
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let location = panic.location().map(ToString::to_string).unwrap_or_default();
+            let backtrace = Backtrace::capture();
+            let captured = backtrace.status() == BacktraceStatus::Captured;
+            let backtrace = if captured { backtrace.to_string() } else { String::new() };
+            LAST_PANIC.set(Some((location, backtrace)));
+            hook(panic);
+        }));
+    });
+}
+
+/// Runs what may panic, a child's function.
 pub(crate) fn catch<R>(work: impl FnOnce() -> R) -> Result<R, Panic> {
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        let location = panic.location().map(ToString::to_string).unwrap_or_default();
-        let backtrace = Backtrace::capture();
-        let captured = backtrace.status() == BacktraceStatus::Captured;
-        let backtrace = if captured { backtrace.to_string() } else { String::new() };
-        LAST_PANIC.set(Some((location, backtrace)));
-        hook(panic);
-    }));
+    note_panics();
     catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
         let (location, backtrace) = LAST_PANIC.take().unwrap_or_default();
         Panic { message: message(&*payload), location, backtrace }

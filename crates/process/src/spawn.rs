@@ -111,6 +111,11 @@ impl Spawner {
         self
     }
 
+    /// How it is to come to be.
+    pub fn start_method(&self) -> StartMethod {
+        self.method
+    }
+
     option_methods!();
 
     /// Where it logs: they are [installed](Logs::install) before it enters its function. If it was forked

@@ -18,10 +18,10 @@ use super::mode::{Block, ByValue, Encoded, Inline, Mode, Slices, Transport};
 use super::raw::{self, Published};
 use crate::error::Error;
 use crate::plain::Plain;
-use crate::segment::catalog::{Entry, Kind, Spec};
+use crate::segment::catalog::{Entry, Kind, ObjectId, Spec};
 use crate::segment::layout::Geometry;
 use crate::segment::lifetime::Shared;
-use crate::segment::{Object, named, travels};
+use crate::segment::{Object, Segment, named, travels};
 use crate::sync::wait::Wait;
 
 /// A bounded first-in, first-out queue for any number of senders and receivers, in any processes.
@@ -85,6 +85,20 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     }
 }
 
+impl<T> Queue<T> {
+    /// The same queue, for messages of another type: each says whether it holds one.
+    pub(crate) fn retyped<U>(&self) -> Queue<U> {
+        Queue::over(self.object.clone())
+    }
+
+    /// The queue that has this name in `segment`.
+    pub(crate) fn named_by(segment: &Segment, name: u64) -> Result<Queue<T>, Error> {
+        let id = ObjectId::unpack(name).ok_or(Error::NoSuchObject(Kind::Queue.name()))?;
+        let fits = |entry: &_| Self::fits(segment.geometry(), entry);
+        Ok(Queue::over(segment.attach(id, Kind::Queue, None, fits, Self::attached)?))
+    }
+}
+
 impl<T: Plain> Queue<T, Inline> {
     /// A queue in which up to `capacity` pieces of plain data wait, of 56 bytes at most, in the current
     /// segment. What is larger does not compile:
@@ -127,6 +141,10 @@ impl<T: Plain> Queue<T, Slices> {
 impl<T, M> Queue<T, M> {
     pub(super) fn over(object: Arc<Object>) -> Queue<T, M> {
         Queue { object, data: PhantomData }
+    }
+
+    pub(crate) fn object(&self) -> &Arc<Object> {
+        &self.object
     }
 
     /// How many messages may wait.

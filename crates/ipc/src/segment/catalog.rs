@@ -77,10 +77,12 @@ pub enum Kind {
     Root = 19,
     /// A [`Map`](crate::Map).
     Map = 20,
+    /// Where a pool hands work to one of its workers.
+    Desk = 21,
 }
 
 impl Kind {
-    const ALL: [Kind; 20] = [
+    const ALL: [Kind; 21] = [
         Kind::Mutex,
         Kind::Counter,
         Kind::Array,
@@ -101,6 +103,7 @@ impl Kind {
         Kind::End,
         Kind::Root,
         Kind::Map,
+        Kind::Desk,
     ];
 
     /// Whether each participant has a word of its own for an object of this kind.
@@ -145,6 +148,7 @@ impl Kind {
             Kind::End => "channel end",
             Kind::Root => "root",
             Kind::Map => "map",
+            Kind::Desk => "desk",
         }
     }
 }

@@ -28,6 +28,7 @@ use super::lifetime::{CATALOG_PATIENCE, Catalog};
 use super::participants::{Mark, Phase as Life, Slot, State};
 use super::{Segment, catalog};
 use crate::atomic::Ordering::Relaxed;
+use crate::desk;
 use crate::error::Error;
 use crate::map;
 use crate::mutant::mutant;
@@ -223,6 +224,7 @@ impl Segment {
                     });
                 }
             }
+            Kind::Desk => desk::recover(self, id, entry, |name| done.contains(&name)),
             Kind::InlineQueue => {
                 if let Some(ring) = InlineRing::new(self, entry) {
                     ring.recover(dead);

@@ -16,6 +16,7 @@ use super::memory::{Memory, file_size};
 use super::participants::{Mark, Phase as Life, Slot};
 use super::{Segment, named, root};
 use crate::atomic::Ordering::{Acquire, Relaxed};
+use crate::desk;
 use crate::error::Error;
 use crate::map::{RawTable, Shape};
 use crate::plain::Element;
@@ -338,6 +339,10 @@ impl View {
                     closed: ring.control().is_closed(),
                     leases: false,
                 })
+            }
+            Kind::Desk => {
+                let (waiting, done) = desk::state(segment, &entry)?;
+                Some(Content::Facts(vec![("messages", waiting), ("items done", done)]))
             }
             Kind::Blocks | Kind::Buffer | Kind::End => Some(Content::Part),
         }

@@ -162,6 +162,21 @@ impl<T: Plain> Array<T> {
         (0..self.len()).map(|index| self.get(index))
     }
 
+    /// The elements of a range, for who alone uses them.
+    ///
+    /// # Safety
+    /// For as long as the slice is used, nobody else reads or writes them.
+    ///
+    /// # Panics
+    /// When they are not all there, as a slice does.
+    #[expect(clippy::mut_from_ref, reason = "they are shared memory; the caller sees to it")]
+    pub(crate) unsafe fn part_mut(&self, range: std::ops::Range<usize>) -> &mut [T] {
+        let start = self.addresses(range.start, range.len());
+        // SAFETY: inside the array and aligned there; `Plain` data may have any bits; nobody else uses
+        // them, as the caller promises.
+        unsafe { std::slice::from_raw_parts_mut(start.cast::<T>(), range.len()) }
+    }
+
     /// The address of the first of `count` elements.
     fn addresses(&self, start: usize, count: usize) -> *mut u8 {
         let len = self.len();

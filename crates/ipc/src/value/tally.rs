@@ -313,15 +313,31 @@ impl<T: Numbers> Tally<T> {
         let _turn = self.object.local.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(named) = task.task() else { return };
         let name = Name::new(named.queue, named.block, named.sequence);
-        let name = if mutant!(TaskUnnamed) { self.lane().no_task() } else { name };
-        self.lane().publish(name, numbers(contribution));
         // The queue stays until the task is named no more: another one in its place would have
         // blocks of the same names.
         let queue = task.object().clone();
-        // DEATH: recovery finds the task named, and acknowledges it.
-        task.ack();
-        self.lane().forget_task();
+        self.publish_as(name, contribution, || task.ack());
         drop(queue);
+    }
+
+    /// As [`commit`](Tally::commit), of the task that has this `name`, and is acknowledged by
+    /// `acknowledge`.
+    pub(crate) fn commit_as(&self, name: Name, contribution: &T, acknowledge: impl FnOnce()) {
+        let _turn = self.object.local.lock().unwrap_or_else(PoisonError::into_inner);
+        self.publish_as(name, contribution, acknowledge);
+    }
+
+    /// The same, for who has the turn.
+    fn publish_as(&self, name: Name, contribution: &T, acknowledge: impl FnOnce()) {
+        let name = if mutant!(TaskUnnamed) { self.lane().no_task() } else { name };
+        self.lane().publish(name, numbers(contribution));
+        // DEATH: recovery finds the task named, and acknowledges it.
+        acknowledge();
+        self.lane().forget_task();
+    }
+
+    pub(crate) fn is_in(&self, segment: &Segment) -> bool {
+        self.object.segment().is(segment)
     }
 
     /// Adds to the sums in one step, for no task.

@@ -1,0 +1,571 @@
+//! What a pool knows, and how it gives out work.
+//!
+//! The truth about every task is in the memory of the process that has the pool. A worker's desk says
+//! which of the items that it was given are done, and survives it. So a death leaves no doubt: what is
+//! published is done, the one item after that is charged with the death, and all others are given out
+//! again as if nothing had been.
+//!
+//! | what | where |
+//! |---|---|
+//! | batches that wait for a worker | `State::backlog` |
+//! | batches at a desk | [`Member::flights`](crate::member::Member) |
+//! | what came of items | the job's [`Sink`](crate::job::Sink) |
+//!
+//! Whoever waits for something collects and gives out: see [`crowd`](crate::crowd). What takes long, or
+//! comes by itself (deaths, starts, deadlines), is the [`keeper`](crate::keeper)'s.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::fence;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use multiproc_ipc::{Event, Segment};
+use multiproc_sys::clock::{self, Deadline};
+
+use crate::crowd::{Crowd, Role};
+use crate::error::{Certificate, PoolError, TaskError};
+use crate::job::{Batch, Delivery, Job, Sink};
+use crate::member::{Course, Member, Sentence};
+use crate::pace::Pace;
+use crate::settings::Settings;
+use crate::worker::READY;
+
+pub(crate) struct Engine {
+    /// What tells it from other pools.
+    pub(crate) id: u64,
+    pub(crate) settings: Settings,
+    pub(crate) segment: Segment,
+    /// Set by workers, and by whoever has something for the driver.
+    pub(crate) bell: Event,
+    state: Mutex<State>,
+    pub(crate) crowd: Crowd,
+    /// The workers that have died, by number, until the keeper has buried them.
+    pub(crate) dead: Mutex<Vec<u64>>,
+}
+
+/// How far the pool has come.
+#[derive(Clone, Debug)]
+pub(crate) enum Phase {
+    Open,
+    /// Nothing more is submitted.
+    Closed,
+    /// Nothing more is done, for this reason.
+    Ended(PoolError),
+}
+
+pub(crate) struct State {
+    pub(crate) phase: Phase,
+    pub(crate) members: Vec<Member>,
+    pub(crate) backlog: VecDeque<Batch>,
+    /// What is to be run again, and when.
+    pub(crate) delayed: Vec<(Deadline, Batch)>,
+    /// How many workers there are to be.
+    pub(crate) target: usize,
+    /// How many are being started.
+    pub(crate) starting: usize,
+    pub(crate) next_number: u64,
+    /// How many in a row have ended before they were ready.
+    pub(crate) never_ready: u32,
+    paces: HashMap<usize, Arc<Pace>>,
+    pub(crate) quarantine: VecDeque<Quarantined>,
+    /// The worker to be looked at first.
+    turn: usize,
+    scratch: Vec<u8>,
+    /// How many workers have died, but for those that were told to end.
+    pub(crate) deaths: u64,
+    /// Whether there is something for the keeper.
+    pub(crate) chores: bool,
+    /// When the keeper looks again by itself.
+    pub(crate) armed: Option<Deadline>,
+    /// By when jobs must be done.
+    pub(crate) dues: Vec<(Deadline, Weak<Job>)>,
+    pub(crate) idle_timeout: Option<Duration>,
+}
+
+/// A task that is run no more, because each worker died that ran it.
+#[derive(Clone, Debug)]
+pub struct Quarantined {
+    /// Its place among the items of its job, 0 for a task that was submitted alone.
+    pub item: u64,
+    /// How each worker died.
+    pub certificates: Vec<Certificate>,
+}
+
+/// How many quarantined tasks are remembered.
+pub(crate) const QUARANTINE: usize = 100;
+
+type Found = Vec<(Arc<Job>, Delivery)>;
+
+impl Engine {
+    pub(crate) fn new(settings: Settings, segment: Segment) -> Result<Engine, PoolError> {
+        static NUMBER: AtomicU64 = AtomicU64::new(1);
+        let number = NUMBER.fetch_add(1, Relaxed);
+        let state = State {
+            phase: Phase::Open,
+            members: Vec::new(),
+            backlog: VecDeque::new(),
+            delayed: Vec::new(),
+            target: settings.workers,
+            starting: 0,
+            next_number: 1,
+            never_ready: 0,
+            paces: HashMap::new(),
+            quarantine: VecDeque::new(),
+            turn: 0,
+            scratch: Vec::new(),
+            deaths: 0,
+            chores: false,
+            armed: None,
+            dues: Vec::new(),
+            idle_timeout: settings.idle_timeout,
+        };
+        Ok(Engine {
+            id: u64::from(std::process::id()) << 32 | number,
+            bell: Event::new_in(&segment)?.named("pool"),
+            settings,
+            segment,
+            state: Mutex::new(state),
+            crowd: Crowd::default(),
+            dead: Mutex::new(Vec::new()),
+        })
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known of the items of an entry.
+    pub(crate) fn pace(&self, entry: usize) -> Arc<Pace> {
+        self.state().paces.entry(entry).or_default().clone()
+    }
+
+    /// Why nothing can be submitted, if so.
+    pub(crate) fn refusal(&self) -> Option<PoolError> {
+        self.state().refusal()
+    }
+
+    /// Gives out a batch as soon as there is a worker for it.
+    pub(crate) fn submit(&self, batch: Batch) -> Result<(), PoolError> {
+        let mut state = self.state();
+        if let Some(refusal) = state.refusal() {
+            return Err(refusal);
+        }
+        let unattended = batch.job.unattended.load(Relaxed);
+        state.note_due(&batch.job);
+        state.backlog.push_back(batch);
+        state.give_out();
+        let waits = unattended || !state.backlog.is_empty();
+        let chores = std::mem::take(&mut state.chores);
+        drop(state);
+        if chores {
+            self.call_keeper();
+        } else if waits && !self.crowd.has_driver() {
+            self.crowd.kick();
+        }
+        Ok(())
+    }
+
+    /// Gives a batch to every worker that is ready, or will be.
+    pub(crate) fn submit_to_each(&self, mut batch: impl FnMut() -> Batch) -> Result<(), PoolError> {
+        let mut state = self.state();
+        if let Some(refusal) = state.refusal() {
+            return Err(refusal);
+        }
+        for member in state.members.iter_mut().filter(|it| it.course == Course::Stays) {
+            let mut batch = batch();
+            batch.only = Some(member.number);
+            member.own.push_back(batch);
+        }
+        state.give_out();
+        drop(state);
+        self.call_keeper();
+        Ok(())
+    }
+
+    /// As [`submit`](Engine::submit), of a single task, of which only so many may wait: the batch comes
+    /// back if they do.
+    pub(crate) fn try_submit(&self, batch: Batch) -> Result<Option<Batch>, PoolError> {
+        if self.is_full(batch.bytes()) {
+            return match self.refusal() {
+                Some(refusal) => Err(refusal),
+                None => Ok(Some(batch)),
+            };
+        }
+        self.submit(batch).map(|()| None)
+    }
+
+    /// Whether no task of so many bytes may wait besides those that do.
+    pub(crate) fn is_full(&self, bytes: usize) -> bool {
+        let Settings { waiting_tasks, waiting_bytes, .. } = self.settings;
+        if (waiting_tasks, waiting_bytes) == (usize::MAX, usize::MAX) {
+            return false;
+        }
+        let (tasks, others) = self.state().waiting();
+        tasks >= waiting_tasks || tasks > 0 && others.saturating_add(bytes) > waiting_bytes
+    }
+
+    /// How many batches wait for a worker.
+    pub(crate) fn backlog(&self) -> usize {
+        self.state().backlog.len()
+    }
+
+    /// Collects what there is, gives out what waits, and tells whoever it is for.
+    pub(crate) fn turn(&self) {
+        let mut found = Vec::new();
+        let mut state = self.state();
+        state.turn(&mut found);
+        let chores = std::mem::take(&mut state.chores);
+        drop(state);
+        self.deliver(found);
+        if chores {
+            self.call_keeper();
+        }
+    }
+
+    /// Hands outcomes to whom they are for.
+    pub(crate) fn deliver(&self, found: Found) {
+        if !found.is_empty() {
+            found.into_iter().for_each(|(job, delivery)| job.sink.deliver(delivery));
+            self.crowd.tell();
+        }
+    }
+
+    /// Waits until `sink` is ready; false at the deadline.
+    pub(crate) fn wait(&self, sink: &Arc<dyn Sink>, deadline: Option<Deadline>) -> bool {
+        while !sink.is_ready() {
+            if deadline.is_some_and(|deadline| deadline.passed()) {
+                return false;
+            }
+            if let Role::Drive = self.crowd.join(sink, deadline) {
+                let ready = self.drive(sink, deadline);
+                self.crowd.step_down(|| self.needs_driver());
+                return ready;
+            }
+        }
+        true
+    }
+
+    fn drive(&self, sink: &Arc<dyn Sink>, deadline: Option<Deadline>) -> bool {
+        loop {
+            self.hush();
+            self.turn();
+            if sink.is_ready() {
+                return true;
+            }
+            match deadline {
+                Some(deadline) if deadline.passed() => return false,
+                Some(deadline) => drop(self.bell.wait_timeout(deadline.remaining())),
+                None => self.bell.wait(),
+            }
+        }
+    }
+
+    /// Clears the bell. What is done before it rings again is seen by who looks after this.
+    pub(crate) fn hush(&self) {
+        self.bell.clear();
+        fence(SeqCst);
+        if self.crowd.keeper_must_hear() {
+            self.bell.set();
+        }
+    }
+
+    /// Has the keeper look what there is to do.
+    pub(crate) fn call_keeper(&self) {
+        if self.crowd.kick() {
+            self.bell.set();
+        }
+    }
+
+    /// Whether the desks must be looked at although nobody waits.
+    pub(crate) fn needs_driver(&self) -> bool {
+        self.state().needs_driver()
+    }
+
+    /// Nothing of a job is run any more: what has not begun is forgotten, and the workers that are at an
+    /// item of it are ended.
+    pub(crate) fn cancel(&self, job: &Arc<Job>, error: &TaskError) {
+        let _ = job.cancelled.set(error.clone());
+        let mut found = Vec::new();
+        let sentenced = self.state().cancel(job, error, &mut found);
+        self.deliver(found);
+        // A driver that sleeps may wait for just this.
+        self.bell.set();
+        if sentenced {
+            self.call_keeper();
+        }
+    }
+
+    /// Nothing of a job is begun any more.
+    pub(crate) fn forget(&self, job: &Arc<Job>) {
+        let mut found = Vec::new();
+        let dropped = self.state().withdraw(job);
+        found.extend(dropped.into_iter().map(|batch| batch.fail(TaskError::Cancelled)));
+        self.deliver(found);
+        self.bell.set();
+    }
+
+    /// Nothing more is submitted.
+    pub(crate) fn close(&self) {
+        let mut state = self.state();
+        if let Phase::Open = state.phase {
+            state.phase = Phase::Closed;
+        }
+        drop(state);
+        self.call_keeper();
+    }
+
+    /// Nothing more is done: workers are killed, and everybody who waits is told why.
+    pub(crate) fn end(&self, reason: &PoolError) {
+        let mut state = self.state();
+        if let Phase::Ended(_) = state.phase {
+            return;
+        }
+        state.phase = Phase::Ended(reason.clone());
+        let mut found = Vec::new();
+        // What is done is done.
+        state.collect(&mut found);
+        let delayed = std::mem::take(&mut state.delayed).into_iter().map(|(_, batch)| batch);
+        let mut forsaken: Vec<Batch> = delayed.collect();
+        forsaken.extend(std::mem::take(&mut state.backlog));
+        for member in &mut state.members {
+            let _ = member.process.child().kill();
+            forsaken.extend(member.flights.drain(..).map(|flight| flight.rest()));
+            forsaken.extend(member.own.drain(..));
+        }
+        drop(state);
+        let error = TaskError::Pool(reason.clone());
+        found.extend(forsaken.into_iter().map(|batch| batch.fail(error.clone())));
+        self.deliver(found);
+        self.bell.set();
+        self.call_keeper();
+    }
+}
+
+impl State {
+    pub(crate) fn refusal(&self) -> Option<PoolError> {
+        match &self.phase {
+            Phase::Open => None,
+            Phase::Closed => Some(PoolError::Closed),
+            Phase::Ended(reason) => Some(reason.clone()),
+        }
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self.phase, Phase::Ended(_))
+    }
+
+    /// Whether nothing is to be done, nor under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        let busy = |member: &Member| !member.flights.is_empty() || !member.own.is_empty();
+        self.backlog.is_empty() && self.delayed.is_empty() && !self.members.iter().any(busy)
+    }
+
+    fn waiting(&self) -> (usize, usize) {
+        let (mut tasks, mut bytes) = (0, 0);
+        for batch in self.backlog.iter().filter(|batch| batch.items() == 1) {
+            tasks += 1;
+            bytes += batch.bytes();
+        }
+        (tasks, bytes)
+    }
+
+    pub(crate) fn needs_driver(&self) -> bool {
+        let unattended = |member: &Member| {
+            let mut flights = member.flights.iter();
+            flights.any(|flight| flight.batch.job.unattended.load(Relaxed))
+        };
+        let waits = |member: &Member| {
+            !member.own.is_empty() || !member.is_ready() || member.course == Course::Retires
+        };
+        !self.has_ended()
+            && (!self.backlog.is_empty()
+                || self.members.iter().any(|member| unattended(member) || waits(member)))
+    }
+
+    pub(crate) fn turn(&mut self, found: &mut Found) {
+        self.collect(found);
+        self.give_out();
+        self.relieve();
+    }
+
+    /// Collects what came of items.
+    pub(crate) fn collect(&mut self, found: &mut Found) {
+        for member in &mut self.members {
+            let was_busy = !member.flights.is_empty();
+            while let Some(rest) = member.collect(found) {
+                self.backlog.push_front(rest);
+            }
+            if was_busy && member.flights.is_empty() && self.idle_timeout.is_some() {
+                member.idle_since = clock::now();
+                self.chores = true;
+            }
+        }
+    }
+
+    /// Lets workers go whose replacement has come, or which have nothing left to do.
+    fn relieve(&mut self) {
+        for place in 0..self.members.len() {
+            let member = &self.members[place];
+            match member.course {
+                Course::Stays => {
+                    self.chores |= member.allowance == 0 || member.is_worn();
+                }
+                Course::Replaced(number) => {
+                    let next = self.members.iter().find(|it| it.number == number);
+                    self.members[place].course = match next {
+                        Some(next) if next.is_ready() => Course::Retires,
+                        // It has died, and another one is to come.
+                        None if self.next_number > number && self.starting == 0 => Course::Stays,
+                        _ => continue,
+                    };
+                }
+                Course::Retires | Course::Leaves => {}
+            }
+            let member = &mut self.members[place];
+            let through = member.flights.is_empty() && member.own.is_empty();
+            if member.course == Course::Retires && through {
+                member.dismiss();
+            }
+        }
+    }
+
+    /// Sees to it that the keeper is awake by the time that an item must be done which may begin now.
+    fn note_limit(&mut self, limit: Option<Duration>) {
+        if let Some(limit) = limit {
+            let end = Deadline::after(limit);
+            self.chores |= self.armed.is_none_or(|armed| end < armed);
+        }
+    }
+
+    /// Sees to it that the keeper is awake by the time that a job must be done.
+    fn note_due(&mut self, job: &Arc<Job>) {
+        if let Some(due) = job.terms.due
+            && !self.dues.iter().any(|(_, known)| known.as_ptr() == Arc::as_ptr(job))
+        {
+            self.dues.push((due, Arc::downgrade(job)));
+            self.chores |= self.armed.is_none_or(|armed| due < armed);
+        }
+    }
+
+    /// Gives what waits to workers that have room for it.
+    pub(crate) fn give_out(&mut self) {
+        for place in 0..self.members.len() {
+            let member = &mut self.members[place];
+            while member.is_open()
+                && member.has_tray()
+                && let Some(batch) = member.own.pop_front()
+            {
+                let limit = batch.job.terms.time_limit;
+                if let Some(batch) = member.put(batch, &mut self.scratch) {
+                    member.own.push_front(batch);
+                    break;
+                }
+                self.chores |= limit.is_some();
+            }
+        }
+        while let Some(batch) = self.backlog.front() {
+            let items = batch.items();
+            let (depth, limit) = (batch.job.pace.depth(items), batch.job.terms.time_limit);
+            let Some(place) = self.least_busy(depth) else { break };
+            let mut batch = self.backlog.pop_front().expect("it was looked at");
+            let member = &mut self.members[place];
+            if member.allowance < u64::from(items) {
+                let rest = batch.split_off(member.allowance as u32);
+                self.backlog.push_front(rest);
+            }
+            if let Some(batch) = member.put(batch, &mut self.scratch) {
+                self.backlog.push_front(batch);
+                break;
+            }
+            self.note_limit(limit);
+        }
+        if self.backlog.is_empty() {
+            self.share();
+        }
+    }
+
+    /// The worker with the fewest messages, if it may have another one.
+    fn least_busy(&mut self, depth: usize) -> Option<usize> {
+        let count = self.members.len();
+        let places = (0..count).map(|place| (self.turn + place) % count);
+        let open = places.filter(|place| {
+            let member = &self.members[*place];
+            member.is_open() && member.flights.len() < depth && member.has_tray()
+        });
+        let place = open.min_by_key(|place| self.members[*place].flights.len())?;
+        self.turn = place + 1;
+        Some(place)
+    }
+
+    /// Gives those who have nothing to do what waits behind others.
+    fn share(&mut self) {
+        loop {
+            let idle = self.members.iter().position(|it| it.is_open() && it.flights.is_empty());
+            let Some(idle) = idle else { return };
+            let busiest =
+                (0..self.members.len()).max_by_key(|place| self.members[*place].flights.len());
+            let Some(busiest) = busiest.filter(|it| self.members[*it].flights.len() > 1) else {
+                return;
+            };
+            let Some(batch) = self.members[busiest].take_back() else { return };
+            if let Some(batch) = self.members[idle].put(batch, &mut self.scratch) {
+                return self.backlog.push_front(batch);
+            }
+        }
+    }
+
+    /// Forgets what of a job has not begun, and sentences the workers that are at an item of it; says
+    /// whether there are such.
+    fn cancel(&mut self, job: &Arc<Job>, error: &TaskError, found: &mut Found) -> bool {
+        self.collect(found);
+        let dropped = self.withdraw(job);
+        found.extend(dropped.into_iter().map(|batch| batch.fail(error.clone())));
+        let members = self.members.iter_mut();
+        members.filter_map(|member| member.sentence_if_at(job, error)).count() > 0
+    }
+
+    /// Takes back what of a job has not begun.
+    fn withdraw(&mut self, job: &Arc<Job>) -> Vec<Batch> {
+        let is_of = |batch: &Batch| Arc::ptr_eq(&batch.job, job);
+        let mut dropped = Vec::new();
+        let (gone, left) = std::mem::take(&mut self.backlog).into_iter().partition(is_of);
+        self.backlog = left;
+        dropped.extend::<VecDeque<Batch>>(gone);
+        let delayed = std::mem::take(&mut self.delayed);
+        let (gone, left): (Vec<_>, Vec<_>) = delayed.into_iter().partition(|(_, it)| is_of(it));
+        self.delayed = left;
+        dropped.extend(gone.into_iter().map(|(_, batch)| batch));
+        for member in &mut self.members {
+            let (gone, left) = std::mem::take(&mut member.own).into_iter().partition(is_of);
+            member.own = left;
+            dropped.extend::<VecDeque<Batch>>(gone);
+            for place in (0..member.flights.len()).rev() {
+                if is_of(&member.flights[place].batch) {
+                    dropped.extend(member.take_back_at(place));
+                }
+            }
+        }
+        dropped
+    }
+
+    /// How many workers are ready.
+    pub(crate) fn ready(&self) -> usize {
+        self.members.iter().filter(|member| member.status() >= READY).count()
+    }
+}
+
+impl Member {
+    /// Sentences the worker if it is at an item of this job.
+    pub(crate) fn sentence_if_at(&mut self, job: &Arc<Job>, error: &TaskError) -> Option<()> {
+        let (flight, item) = self.under_way()?;
+        if !Arc::ptr_eq(&flight.batch.job, job) || self.sentence.is_some() {
+            return None;
+        }
+        let (position, error) = (flight.position, error.clone());
+        let next = Deadline::after(std::time::Duration::ZERO);
+        self.sentence = Some(Sentence { position, item, error, step: 0, next });
+        Some(())
+    }
+}

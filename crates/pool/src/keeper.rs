@@ -1,0 +1,475 @@
+//! The thread of a pool: it buries workers that died, starts others, and keeps deadlines.
+//!
+//! It sleeps until it is called, until the next deadline, or, if nobody else does, until the bell of the
+//! workers rings. Everything that takes longer than a look happens here, outside the pool's lock: to
+//! wait for a death to be cleaned up after, and to start a process.
+
+use std::collections::VecDeque;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::thread;
+use std::time::Duration;
+
+use multiproc_ipc::family::desk::{Desk, TRAYS};
+use multiproc_ipc::{Event, Queue, family};
+use multiproc_process::{JoinError, Process, SpawnError};
+use multiproc_sys::clock::{self, Deadline};
+
+use crate::engine::{Engine, Phase, QUARANTINE, Quarantined, State};
+use crate::error::{Certificate, PoolError, TaskError};
+use crate::job::{Batch, Delivery, Job};
+use crate::member::{Course, Member, Sentence};
+use crate::stderr::Tail;
+use crate::worker::Post;
+
+const SIGTERM: i32 = 15;
+const SIGKILL: i32 = 9;
+
+/// Workers that may end in a row before they are ready.
+const NEVER_READY: u32 = 10;
+/// How soon to look again whether an item has begun for which there is a limit.
+const BEGINNING: Duration = Duration::from_millis(5);
+
+type Found = Vec<(Arc<Job>, Delivery)>;
+
+/// Starts the thread.
+pub(crate) fn start(engine: &Arc<Engine>) -> std::io::Result<()> {
+    let engine = engine.clone();
+    let keep = move || {
+        while !engine.keep() {}
+    };
+    thread::Builder::new().name("multiproc-pool".into()).spawn(keep).map(drop)
+}
+
+impl Engine {
+    /// Does what there is to do, and sleeps; whether the pool is no more.
+    fn keep(self: &Arc<Self>) -> bool {
+        let drove = self.needs_driver() && self.crowd.keeper_drives();
+        if drove {
+            self.hush();
+        }
+        self.bury_the_dead();
+        let mut found = Vec::new();
+        let mut state = self.state();
+        state.turn(&mut found);
+        self.judge(&mut state, &mut found);
+        self.retry(&mut state);
+        self.staff(&mut state);
+        state.give_out();
+        let wanted = self.wanted(&state).saturating_sub(state.starting);
+        state.starting += wanted;
+        let next = self.next_look(&state);
+        state.armed = next;
+        state.chores = false;
+        let gone = state.members.is_empty() && state.starting == 0;
+        let over = gone && !matches!(state.phase, Phase::Open);
+        let must_drive = state.needs_driver();
+        drop(state);
+        let told = !found.is_empty();
+        self.deliver(found);
+        // Whoever has come to wait drives instead, and sleeps if it came before the bell was hushed.
+        let drives = drove && self.crowd.keeper_still_drives();
+        if (drove || told) && !drives {
+            self.bell.set();
+        }
+        if wanted > 0 {
+            self.start_workers(wanted);
+        } else if drives && must_drive {
+            match next {
+                Some(next) => drop(self.bell.wait_timeout(next.remaining())),
+                None => self.bell.wait(),
+            }
+        } else if !drives && !over {
+            self.crowd.keeper_sleeps(next);
+        }
+        if drove {
+            self.crowd.keeper_rests();
+        }
+        over
+    }
+
+    /// Starts so many workers, each of which is counted as starting.
+    pub(crate) fn start_workers(self: &Arc<Self>, count: usize) {
+        for _ in 0..count {
+            let started = self.start_worker();
+            let mut state = self.state();
+            state.starting -= 1;
+            match started {
+                Ok(member) => {
+                    if state.has_ended() {
+                        let _ = member.process.child().kill();
+                    }
+                    state.members.push(member);
+                    drop(state);
+                    // It may have said already that it is ready.
+                    self.bell.set();
+                }
+                Err(error) => {
+                    drop(state);
+                    self.end(&error);
+                }
+            }
+        }
+    }
+
+    fn start_worker(self: &Arc<Self>) -> Result<Member, PoolError> {
+        let number = {
+            let mut state = self.state();
+            state.next_number += 1;
+            state.next_number - 1
+        };
+        let name: Arc<str> = format!("{}-{number}", self.settings.name).into();
+        let segment = &self.segment;
+        let letters = Queue::<()>::builder(TRAYS as usize).build_in(segment)?;
+        let post = Post {
+            pool: self.id,
+            desk: Desk::new_in(segment, self.settings.area)?.named(&name),
+            work: Event::new_in(segment)?,
+            letters,
+            bell: self.bell.clone(),
+            memory: self.settings.memory_per_worker,
+        };
+        let mut spawner = self.settings.spawner.clone().name(&name).segment(segment);
+        if self.settings.keep_stderr.is_some() {
+            spawner = spawner.stderr(multiproc_process::Stdio::Piped);
+        }
+        let process = (self.settings.starter)(&spawner, post.clone())?;
+        let tail = self
+            .settings
+            .keep_stderr
+            .and_then(|lines| Some(Tail::of(process.child().take_stderr()?, lines)));
+        self.watch(number, &process)?;
+        let allowance = self.settings.tasks_per_worker;
+        Ok(Member::new(number, name, process, post, tail, allowance, clock::now()))
+    }
+
+    /// Has the keeper told when the worker has died.
+    fn watch(self: &Arc<Self>, number: u64, process: &Process<()>) -> Result<(), PoolError> {
+        let pidfd = process.as_fd().try_clone_to_owned().map_err(SpawnError::Descriptors)?;
+        let engine = Arc::downgrade(self);
+        let note = move || {
+            if let Some(engine) = engine.upgrade() {
+                engine.dead.lock().unwrap_or_else(PoisonError::into_inner).push(number);
+                engine.call_keeper();
+            }
+            true
+        };
+        Ok(family::when_ready(pidfd, note)?)
+    }
+
+    /// Cleans up after workers that died, and gives out again what they had.
+    fn bury_the_dead(self: &Arc<Self>) {
+        let dead = std::mem::take(&mut *self.dead.lock().unwrap_or_else(PoisonError::into_inner));
+        for number in dead {
+            let state = self.state();
+            let Some(place) = state.members.iter().position(|it| it.number == number) else {
+                // It died before it was noted as started.
+                if state.starting > 0 {
+                    drop(state);
+                    self.dead.lock().unwrap_or_else(PoisonError::into_inner).push(number);
+                }
+                continue;
+            };
+            let process = state.members[place].process.child().clone();
+            drop(state);
+            // Once this returns, the segment's sweep has done with it: what it has committed is published.
+            let joined = process.join();
+            let mut state = self.state();
+            let place = state.members.iter().position(|it| it.number == number);
+            let Some(place) = place else { continue };
+            let member = state.members.remove(place);
+            let mut found = Vec::new();
+            let verdict = self.bury(&mut state, member, &joined, &mut found);
+            drop(state);
+            self.deliver(found);
+            self.bell.set();
+            if let Err(reason) = verdict {
+                self.end(&reason);
+            }
+        }
+    }
+
+    /// Gives out again what a dead worker had; an error if the pool cannot go on.
+    fn bury(
+        &self,
+        state: &mut State,
+        mut member: Member,
+        joined: &Result<(), JoinError>,
+        found: &mut Found,
+    ) -> Result<(), PoolError> {
+        if let Some(rest) = member.collect(found) {
+            state.backlog.push_front(rest);
+        }
+        let was_ready = member.is_ready();
+        let orderly = member.course == Course::Leaves;
+        if !orderly {
+            state.deaths += 1;
+        }
+        let under_way = member.under_way().map(|(flight, item)| (flight.position, item));
+        let sentence = member.sentence.take();
+        let own = std::mem::take(&mut member.own);
+        let flights = std::mem::take(&mut member.flights);
+        let told = under_way.is_some() || !was_ready || !own.is_empty();
+        let blame = told.then(|| certificate(&member, joined));
+        for flight in flights.into_iter().rev() {
+            let position = flight.position;
+            let rest = flight.rest();
+            if rest.items() == 0 {
+                continue;
+            }
+            if under_way.is_none_or(|(at, _)| at != position) {
+                state.backlog.push_front(rest);
+                continue;
+            }
+            let (item, rest) = rest.single_out(0);
+            if rest.items() > 0 {
+                state.backlog.push_front(rest);
+            }
+            let blame = blame.clone().expect("there is an item under way");
+            match &sentence {
+                Some(sentence) if under_way == Some((sentence.position, sentence.item)) => {
+                    let error = match sentence.error.clone() {
+                        TaskError::TimedOut { limit, .. } => {
+                            TaskError::TimedOut { limit, certificate: Some(Box::new(blame)) }
+                        }
+                        other => other,
+                    };
+                    found.push(item.fail(error));
+                }
+                // It was killed for another item, which was faster.
+                Some(_) => state.backlog.push_front(item),
+                None => self.charge(state, item, blame, found),
+            }
+        }
+        let crashed = blame.iter().cloned().collect::<Vec<_>>();
+        found.extend(own.into_iter().map(|it| it.fail(TaskError::Crashed(crashed.clone()))));
+        match (blame.filter(|_| !was_ready && !orderly), joined) {
+            (None, _) => {
+                state.never_ready = 0;
+                Ok(())
+            }
+            // It has not been killed: it failed, and the next one would.
+            (Some(_), Err(JoinError::Killed { .. } | JoinError::OutOfMemory(_)))
+                if state.never_ready < NEVER_READY =>
+            {
+                state.never_ready += 1;
+                Ok(())
+            }
+            (Some(last), Err(JoinError::Killed { .. } | JoinError::OutOfMemory(_))) => {
+                Err(PoolError::NeverReady { count: state.never_ready + 1, last: Box::new(last) })
+            }
+            (Some(_), _) if state.has_ended() => Ok(()),
+            (Some(_), _) => {
+                let error = member.process.child().try_join().err();
+                Err(PoolError::Initializer(Arc::new(error.unwrap_or(JoinError::Exited(0)))))
+            }
+        }
+    }
+
+    /// Charges an item with a death: it is run again, or not.
+    fn charge(&self, state: &mut State, mut item: Batch, blame: Certificate, found: &mut Found) {
+        item.deaths.push(Certificate { attempt: item.deaths.len() as u32, ..blame });
+        let deaths = item.deaths.len() as u32;
+        if deaths >= self.settings.poison {
+            if state.quarantine.len() == QUARANTINE {
+                state.quarantine.pop_front();
+            }
+            let certificates = item.deaths.clone();
+            state.quarantine.push_back(Quarantined { item: item.first, certificates });
+            let error = TaskError::Poisoned(item.deaths.clone());
+            found.push(item.fail(error));
+        } else if deaths > item.job.terms.retries || item.only.is_some() {
+            let error = TaskError::Crashed(item.deaths.clone());
+            found.push(item.fail(error));
+        } else if deaths == 1 {
+            state.backlog.push_front(item);
+        } else {
+            let delay = self.settings.backoff.saturating_mul(1 << (deaths - 2).min(10));
+            state.delayed.push((Deadline::after(delay), item));
+        }
+    }
+
+    /// Ends workers whose item takes too long or is cancelled, and what is due is done no more.
+    fn judge(&self, state: &mut State, found: &mut Found) {
+        let due: Vec<_> = state.dues.extract_if(.., |(due, _)| due.passed()).collect();
+        for (_, job) in due {
+            if let Some(job) = job.upgrade() {
+                let _ = job.cancelled.set(TaskError::Expired);
+            }
+        }
+        state.dues.retain(|(_, job)| job.strong_count() > 0);
+        let cancelled = |batch: &Batch| batch.job.cancelled.get().is_some();
+        let backlog = std::mem::take(&mut state.backlog).into_iter();
+        let (gone, left): (VecDeque<_>, _) = backlog.partition(cancelled);
+        state.backlog = left;
+        let delayed = std::mem::take(&mut state.delayed);
+        let (late, left): (Vec<_>, _) = delayed.into_iter().partition(|(_, it)| cancelled(it));
+        state.delayed = left;
+        found.extend(gone.into_iter().chain(late.into_iter().map(|(_, batch)| batch)).map(give_up));
+        for member in &mut state.members {
+            for place in (0..member.flights.len()).rev() {
+                if cancelled(&member.flights[place].batch)
+                    && let Some(batch) = member.take_back_at(place)
+                {
+                    found.push(give_up(batch));
+                }
+            }
+            self.judge_worker(member);
+        }
+    }
+
+    fn judge_worker(&self, member: &mut Member) {
+        if let Some(Sentence { position, item, .. }) = member.sentence
+            && !member.is_at(position, item)
+            // After SIGTERM there is no way back.
+            && member.sentence.as_ref().is_some_and(|it| it.step <= self.mild_steps())
+        {
+            member.sentence = None;
+        }
+        if member.sentence.is_none()
+            && let Some((flight, item)) = member.under_way()
+        {
+            let Job { terms, cancelled, .. } = &*flight.batch.job;
+            let overdue = |limit: &Duration| {
+                let began = member.began();
+                began.is_some_and(|began| clock::now().saturating_sub(began) >= *limit)
+            };
+            let error = cancelled.get().cloned().or_else(|| {
+                let limit = terms.time_limit.filter(overdue)?;
+                Some(TaskError::TimedOut { limit, certificate: None })
+            });
+            let position = flight.position;
+            member.sentence = error.map(|error| {
+                let next = Deadline::after(Duration::ZERO);
+                Sentence { position, item, error, step: 0, next }
+            });
+        }
+        let signals = self.settings.soft_signal.into_iter().chain([SIGTERM, SIGKILL]);
+        if let Some(sentence) = &mut member.sentence
+            && sentence.next.passed()
+            && let Some(signal) = signals.clone().nth(sentence.step)
+        {
+            let _ = member.process.child().signal(signal);
+            sentence.step += 1;
+            sentence.next = Deadline::after(self.settings.grace);
+        }
+    }
+
+    /// How many signals are sent that a worker may survive.
+    fn mild_steps(&self) -> usize {
+        usize::from(self.settings.soft_signal.is_some())
+    }
+
+    /// What has waited long enough to be run again.
+    fn retry(&self, state: &mut State) {
+        let due = state.delayed.extract_if(.., |(due, _)| due.passed()).collect::<Vec<_>>();
+        for (_, batch) in due.into_iter().rev() {
+            state.backlog.push_front(batch);
+        }
+    }
+
+    /// Says who goes: those that have run enough, that are too large, that are too many, that are idle.
+    fn staff(&self, state: &mut State) {
+        let replacing = state.members.iter().any(|it| matches!(it.course, Course::Replaced(_)));
+        let next_number = state.next_number;
+        // One at a time.
+        let mut may_replace = !replacing && state.starting == 0;
+        for member in &mut state.members {
+            if member.course != Course::Stays {
+                continue;
+            }
+            if member.allowance == 0 {
+                member.course = Course::Retires;
+            } else if may_replace && member.is_worn() {
+                may_replace = false;
+                member.course = Course::Replaced(next_number);
+            }
+        }
+        if matches!(state.phase, Phase::Closed) && state.is_idle() {
+            for member in state.members.iter_mut().filter(|it| it.course != Course::Leaves) {
+                member.dismiss();
+            }
+        }
+        if let Some(timeout) = self.settings.idle_timeout {
+            let now = clock::now();
+            for member in &mut state.members {
+                let idle = member.flights.is_empty() && member.own.is_empty() && member.is_ready();
+                if idle
+                    && member.course == Course::Stays
+                    && now.saturating_sub(member.idle_since) >= timeout
+                {
+                    member.dismiss();
+                }
+            }
+        }
+        let staying = state.members.iter().filter(|it| it.course == Course::Stays).count();
+        let surplus = staying.saturating_sub(state.target);
+        let mut stay = state.members.iter_mut().filter(|it| it.course == Course::Stays);
+        for _ in 0..surplus {
+            if let Some(member) = stay.next_back() {
+                member.course = Course::Retires;
+            }
+        }
+    }
+
+    /// How many workers are missing.
+    fn wanted(&self, state: &State) -> usize {
+        let over = matches!(state.phase, Phase::Closed) && state.is_idle();
+        if over || state.has_ended() {
+            return 0;
+        }
+        let serving = state.members.iter().filter(|it| it.course == Course::Stays).count();
+        let demand = match self.settings.idle_timeout {
+            Some(_) => serving.max(state.backlog.len().min(state.target)),
+            None => state.target,
+        };
+        demand.saturating_sub(serving)
+    }
+
+    /// When there is something to do without being called.
+    fn next_look(&self, state: &State) -> Option<Deadline> {
+        let delayed = state.delayed.iter().map(|(due, _)| *due);
+        let dues = state.dues.iter().map(|(due, _)| *due);
+        let sentences =
+            state.members.iter().filter_map(|member| Some(member.sentence.as_ref()?.next));
+        let limits = state.members.iter().filter_map(|member| {
+            let limits = member.flights.iter().filter_map(|it| it.batch.job.terms.time_limit);
+            let limit = limits.min().filter(|_| member.sentence.is_none())?;
+            let began = member.began();
+            Some(match began {
+                Some(began) => Deadline::at(began.saturating_add(limit)),
+                // Whoever begins now ends by then.
+                None => Deadline::after(limit.max(BEGINNING)),
+            })
+        });
+        let idle = state.members.iter().filter_map(|member| {
+            let idle = member.flights.is_empty() && member.course == Course::Stays;
+            let timeout = self.settings.idle_timeout.filter(|_| idle)?;
+            Some(Deadline::at(member.idle_since.saturating_add(timeout)))
+        });
+        delayed.chain(dues).chain(sentences).chain(limits).chain(idle).min()
+    }
+}
+
+/// Tells why nothing comes of what was cancelled.
+fn give_up(batch: Batch) -> (Arc<Job>, Delivery) {
+    let error = batch.job.cancelled.get().cloned().unwrap_or(TaskError::Cancelled);
+    batch.fail(error)
+}
+
+fn certificate(member: &Member, joined: &Result<(), JoinError>) -> Certificate {
+    let child = member.process.child();
+    Certificate {
+        worker: member.name.clone(),
+        pid: child.pid(),
+        ended: child.ended().ok().flatten(),
+        out_of_memory: match joined {
+            Err(JoinError::OutOfMemory(evidence)) => Some(*evidence),
+            _ => None,
+        },
+        attempt: 0,
+        progress: child.progress(),
+        stderr: member.tail.as_ref().map(Tail::lines).unwrap_or_default(),
+    }
+}

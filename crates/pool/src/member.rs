@@ -1,0 +1,245 @@
+//! One worker, as its pool sees it: what it has at its desk, and what is to become of it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use multiproc_ipc::family::desk::{Desk, Letter, Progress, TRAYS};
+use multiproc_ipc::{Event, Queue};
+use multiproc_process::Process;
+use multiproc_sys::clock::Deadline;
+
+use crate::error::TaskError;
+use crate::job::{Batch, Delivery, Job, Outcome};
+use crate::stderr::Tail;
+use crate::worker::{HEAVY, LEAVE, READY, STARTING};
+
+pub(crate) struct Member {
+    pub(crate) number: u64,
+    pub(crate) name: Arc<str>,
+    pub(crate) process: Process<()>,
+    desk: Desk,
+    work: Event,
+    letters: Queue<()>,
+    pub(crate) tail: Option<Tail>,
+    /// Where the next message goes.
+    next: u64,
+    /// What is at the desk, the oldest first.
+    pub(crate) flights: VecDeque<Flight>,
+    /// What only this worker may run.
+    pub(crate) own: VecDeque<Batch>,
+    pub(crate) course: Course,
+    /// Whether it was to be replaced, whatever it is like.
+    pub(crate) stale: bool,
+    /// How many items it may still be given.
+    pub(crate) allowance: u64,
+    /// Since when it has nothing to do.
+    pub(crate) idle_since: Duration,
+    /// Why it is being killed.
+    pub(crate) sentence: Option<Sentence>,
+}
+
+/// What is to become of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Course {
+    /// It goes on.
+    Stays,
+    /// It goes on until its replacement, which has this number, is ready.
+    Replaced(u64),
+    /// It is given nothing more, and ends when it is through with what it has.
+    Retires,
+    /// It was told to end.
+    Leaves,
+}
+
+/// A batch that is at a desk.
+pub(crate) struct Flight {
+    pub(crate) position: u64,
+    pub(crate) batch: Batch,
+    /// How many items were collected, and how many bytes of what came of them.
+    items: u32,
+    bytes: u32,
+}
+
+impl Flight {
+    /// What of it is not done.
+    pub(crate) fn rest(mut self) -> Batch {
+        self.batch.split_off(self.items)
+    }
+}
+
+/// An item of which a worker is ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Sentence {
+    pub(crate) position: u64,
+    pub(crate) item: u32,
+    /// What becomes of the item.
+    pub(crate) error: TaskError,
+    /// How far it has come: 0 for nothing sent yet.
+    pub(crate) step: usize,
+    /// When the next signal is due.
+    pub(crate) next: Deadline,
+}
+
+impl Member {
+    pub(crate) fn new(
+        number: u64,
+        name: Arc<str>,
+        process: Process<()>,
+        post: crate::worker::Post,
+        tail: Option<Tail>,
+        allowance: Option<u64>,
+        now: Duration,
+    ) -> Member {
+        Member {
+            number,
+            name,
+            process,
+            desk: post.desk,
+            work: post.work,
+            letters: post.letters,
+            tail,
+            next: 0,
+            flights: VecDeque::new(),
+            own: VecDeque::new(),
+            course: Course::Stays,
+            stale: false,
+            allowance: allowance.unwrap_or(u64::MAX),
+            idle_since: now,
+            sentence: None,
+        }
+    }
+
+    pub(crate) fn status(&self) -> u32 {
+        self.desk.status()
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.status() != STARTING
+    }
+
+    /// Whether another one is to take its place.
+    pub(crate) fn is_worn(&self) -> bool {
+        self.stale || self.status() == HEAVY
+    }
+
+    /// Whether it may be given messages.
+    pub(crate) fn is_open(&self) -> bool {
+        let stays = matches!(self.course, Course::Stays | Course::Replaced(_));
+        stays && self.sentence.is_none() && self.allowance > 0 && self.status() >= READY
+    }
+
+    /// Whether it has room for another message.
+    pub(crate) fn has_tray(&self) -> bool {
+        let oldest = self.flights.front().map_or(self.next, |flight| flight.position);
+        self.next - oldest < u64::from(TRAYS)
+    }
+
+    /// Puts a batch on its desk, or gives it back if there is no room.
+    pub(crate) fn put(&mut self, batch: Batch, scratch: &mut Vec<u8>) -> Option<Batch> {
+        batch.message(scratch);
+        if !self.has_tray() || !self.desk.put(self.next, scratch, batch.items()) {
+            return Some(batch);
+        }
+        self.allowance = self.allowance.saturating_sub(u64::from(batch.items()));
+        self.flights.push_back(Flight { position: self.next, batch, items: 0, bytes: 0 });
+        self.next += 1;
+        self.call();
+        None
+    }
+
+    /// Has it look at its desk.
+    pub(crate) fn call(&self) {
+        if !self.work.is_set() {
+            self.work.set();
+        }
+    }
+
+    /// Tells it to end when it is through with what it has.
+    pub(crate) fn dismiss(&mut self) {
+        self.course = Course::Leaves;
+        self.desk.set_order(LEAVE);
+        self.call();
+    }
+
+    pub(crate) fn progress(&self, flight: &Flight) -> Progress {
+        self.desk.progress(flight.position, flight.batch.items())
+    }
+
+    /// When the item began that it is at, if it says so.
+    pub(crate) fn began(&self) -> Option<Duration> {
+        Some(self.desk.began()).filter(|began| *began != 0).map(Duration::from_nanos)
+    }
+
+    /// Collects what has come of its items. Batches with which it was through too early come back.
+    pub(crate) fn collect(&mut self, found: &mut Vec<(Arc<Job>, Delivery)>) -> Option<Batch> {
+        while let Some(flight) = self.flights.front_mut() {
+            let items = flight.batch.items();
+            let progress = self.desk.progress(flight.position, items);
+            if progress.items > flight.items {
+                let mut bytes = Vec::new();
+                self.desk.read(flight.position, flight.bytes, progress.bytes, &mut bytes);
+                // A letter is what came of the last item of a message: see `worker`.
+                let letter = progress.letter.then(|| Letter::take(&self.letters)).flatten();
+                let delivery = Delivery {
+                    first: flight.batch.first + u64::from(flight.items),
+                    count: progress.items - flight.items,
+                    outcome: Outcome::Done {
+                        bytes,
+                        letter,
+                        worker: self.name.clone(),
+                        attempt: flight.batch.deaths.len() as u32,
+                    },
+                };
+                found.push((flight.batch.job.clone(), delivery));
+                (flight.items, flight.bytes) = (progress.items, progress.bytes);
+            }
+            if !progress.finished {
+                return None;
+            }
+            flight.batch.job.pace.note(progress.items, progress.nanoseconds, progress.bytes);
+            let Flight { position, mut batch, .. } =
+                self.flights.pop_front().expect("it was looked at");
+            self.desk.free(position);
+            if progress.items < items {
+                self.allowance = self.allowance.saturating_add(u64::from(items - progress.items));
+                return Some(batch.split_off(progress.items));
+            }
+        }
+        None
+    }
+
+    /// Takes back the last message that it has not begun with.
+    pub(crate) fn take_back(&mut self) -> Option<Batch> {
+        let last = self.flights.len().checked_sub(1)?;
+        self.take_back_at(last)
+    }
+
+    /// Takes back the message at `place`, if it has not begun with it.
+    pub(crate) fn take_back_at(&mut self, place: usize) -> Option<Batch> {
+        if !self.desk.take_back(self.flights.get(place)?.position) {
+            return None;
+        }
+        let batch = self.flights.remove(place)?.batch;
+        self.allowance = self.allowance.saturating_add(u64::from(batch.items()));
+        Some(batch)
+    }
+
+    /// Whether it is at this item.
+    pub(crate) fn is_at(&self, position: u64, item: u32) -> bool {
+        self.flights.iter().any(|flight| {
+            let progress = self.progress(flight);
+            let here = flight.position == position && progress.begun && !progress.finished;
+            here && progress.items == item
+        })
+    }
+
+    /// The message that it is at, and the item in it.
+    pub(crate) fn under_way(&self) -> Option<(&Flight, u32)> {
+        self.flights.iter().find_map(|flight| {
+            let progress = self.progress(flight);
+            let under_way = progress.begun && !progress.finished;
+            (under_way && progress.items < flight.batch.items()).then_some((flight, progress.items))
+        })
+    }
+}

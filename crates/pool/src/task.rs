@@ -1,0 +1,467 @@
+//! One call, and the value that it will have.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use multiproc_ipc::family::desk;
+use multiproc_process::Panic;
+use multiproc_sys::clock::Deadline;
+use serde::de::DeserializeOwned;
+
+use crate::engine::Engine;
+use crate::error::TaskError;
+use crate::job::{Delivery, Job, Outcome, Sink};
+use crate::worker::{PANIC, RESULT, VALUE};
+
+/// Gives what has come of each item of a delivery, by its place in the job.
+pub(crate) fn each_outcome<R: DeserializeOwned>(
+    delivery: Delivery,
+    mut give: impl FnMut(u64, Result<R, TaskError>),
+) {
+    let Delivery { first, count, outcome } = delivery;
+    let items = first..first + u64::from(count);
+    let (bytes, letter, worker, attempt) = match outcome {
+        Outcome::Done { bytes, letter, worker, attempt } => (bytes, letter, worker, attempt),
+        Outcome::Failed(error) => return items.for_each(|item| give(item, Err(error.clone()))),
+    };
+    let mut rest = &bytes[..];
+    let last = items.end - 1;
+    for item in items {
+        if item == last
+            && let Some(letter) = &letter
+        {
+            give(item, letter.read().map_err(|error| TaskError::Result(error.to_string())));
+            break;
+        }
+        match read_outcome(rest, &worker, attempt) {
+            Ok((outcome, used)) => {
+                rest = &rest[used..];
+                give(item, outcome);
+            }
+            Err(error) => {
+                // Where the next one begins is not known.
+                rest = &[];
+                give(item, Err(error));
+            }
+        }
+    }
+}
+
+type Read<R> = Result<(Result<R, TaskError>, usize), TaskError>;
+
+#[inline]
+fn read_outcome<R: DeserializeOwned>(bytes: &[u8], worker: &Arc<str>, attempt: u32) -> Read<R> {
+    let unread = |error: multiproc_ipc::Error| TaskError::Result(error.to_string());
+    match bytes {
+        [VALUE, value @ ..] => {
+            desk::read(value).map(|(value, used)| (Ok(value), used + 1)).map_err(unread)
+        }
+        [tag, failure @ ..] => {
+            let (failure, used) = match *tag {
+                PANIC => {
+                    let (panic, used) = desk::read::<Panic>(failure).map_err(unread)?;
+                    let panic = Box::new(panic);
+                    (TaskError::Panicked { panic, worker: worker.clone(), attempt }, used)
+                }
+                tag => {
+                    let (reason, used) = desk::read::<String>(failure).map_err(unread)?;
+                    let result = tag == RESULT;
+                    (
+                        if result {
+                            TaskError::Result(reason)
+                        } else {
+                            TaskError::Arguments(reason)
+                        },
+                        used,
+                    )
+                }
+            };
+            Ok((Err(failure), used + 1))
+        }
+        [] => Err(TaskError::Result("nothing came of it".into())),
+    }
+}
+
+/// What is called with what has come of a task.
+type Callback<R> = Box<dyn FnOnce(&Result<R, TaskError>) + Send>;
+
+/// Where the outcome of one call goes.
+pub(crate) struct Slot<R> {
+    done: AtomicBool,
+    state: Mutex<SlotState<R>>,
+}
+
+struct SlotState<R> {
+    outcome: Option<Result<R, TaskError>>,
+    callbacks: Vec<Callback<R>>,
+    /// Who is told whether it has failed, once the outcome is there.
+    watchers: Vec<Box<dyn FnOnce(bool) + Send>>,
+}
+
+impl<R> Slot<R> {
+    pub(crate) fn new() -> Slot<R> {
+        let state = SlotState { outcome: None, callbacks: Vec::new(), watchers: Vec::new() };
+        Slot { done: AtomicBool::new(false), state: Mutex::new(state) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, SlotState<R>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says what has come of it, once.
+    pub(crate) fn set(&self, outcome: Result<R, TaskError>) {
+        if self.done.load(SeqCst) {
+            return;
+        }
+        let failed = outcome.is_err();
+        let watchers = loop {
+            let mut state = self.state();
+            let callbacks = std::mem::take(&mut state.callbacks);
+            if callbacks.is_empty() {
+                state.outcome = Some(outcome);
+                self.done.store(true, SeqCst);
+                break std::mem::take(&mut state.watchers);
+            }
+            drop(state);
+            for callback in callbacks {
+                // What a panic says is told on stderr; the others are called all the same.
+                let _ = catch_unwind(AssertUnwindSafe(|| callback(&outcome)));
+            }
+        };
+        watchers.into_iter().for_each(|watcher| watcher(failed));
+    }
+}
+
+impl<R: DeserializeOwned + Send> Sink for Slot<R> {
+    fn deliver(&self, delivery: Delivery) {
+        each_outcome(delivery, |_, outcome| self.set(outcome));
+    }
+
+    fn is_ready(&self) -> bool {
+        self.done.load(SeqCst)
+    }
+}
+
+/// A call that a pool makes, and its value. Python's `AsyncResult` and `Future`.
+///
+/// Dropping it doesn't cancel the call: nobody waits for it then. For several at once see
+/// [`wait`](crate::wait()) and [`as_completed`](crate::as_completed).
+#[doc(alias = "AsyncResult")]
+#[doc(alias = "Future")]
+#[must_use = "nothing says whether the task has failed, unless it is waited for"]
+pub struct Task<R> {
+    /// None of one that was run at once, where it was submitted.
+    pub(crate) engine: Option<Arc<Engine>>,
+    pub(crate) job: Option<Weak<Job>>,
+    pub(crate) slot: Arc<Slot<R>>,
+}
+
+impl<R> Clone for Task<R> {
+    fn clone(&self) -> Task<R> {
+        Task { engine: self.engine.clone(), job: self.job.clone(), slot: self.slot.clone() }
+    }
+}
+
+impl<R> fmt::Debug for Task<R> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let done = self.slot.done.load(SeqCst);
+        formatter.debug_struct("Task").field("done", &done).finish_non_exhaustive()
+    }
+}
+
+impl<R: DeserializeOwned + Send + 'static> Task<R> {
+    /// One that was run already.
+    pub(crate) fn done(outcome: Result<R, TaskError>) -> Task<R> {
+        let slot = Slot::new();
+        slot.set(outcome);
+        Task { engine: None, job: None, slot: Arc::new(slot) }
+    }
+
+    /// Waits for its value. Blocks.
+    ///
+    /// # Errors
+    /// All of [`TaskError`] but `Pending`.
+    #[doc(alias = "get")]
+    #[doc(alias = "result")]
+    pub fn wait(self) -> Result<R, TaskError> {
+        self.settle();
+        self.take()
+    }
+
+    /// Waits for its value, for at most `timeout`. The value is given once, and the task goes on if it is not
+    /// done by then.
+    ///
+    /// # Errors
+    /// [`TaskError`].
+    pub fn wait_timeout(&self, timeout: Duration) -> Result<R, TaskError> {
+        self.ready_by(Some(Deadline::after(timeout)));
+        self.take()
+    }
+
+    /// Its value, if it is done. It is given once. Never blocks.
+    ///
+    /// # Errors
+    /// [`TaskError`].
+    pub fn try_wait(&self) -> Result<R, TaskError> {
+        self.look();
+        self.take()
+    }
+
+    /// Whether it is done, and has a value or an error. Never blocks.
+    #[doc(alias = "ready")]
+    pub fn is_done(&self) -> bool {
+        self.look();
+        self.slot.is_ready()
+    }
+
+    /// Cancels it; false if it is done. One that waits for a worker is forgotten. One that runs is ended with
+    /// its worker, which is replaced, and nothing else is: as at the end of a
+    /// [time limit](crate::Builder::time_limit). Doesn't wait for that.
+    ///
+    /// Its error is [`TaskError::Cancelled`], unless it was faster.
+    pub fn cancel(&self) -> bool {
+        if self.is_done() {
+            return false;
+        }
+        if let Some(engine) = &self.engine
+            && let Some(job) = self.job.as_ref().and_then(Weak::upgrade)
+        {
+            engine.cancel(&job, &TaskError::Cancelled);
+        }
+        true
+    }
+
+    /// Calls `callback` with its outcome when it is done, on the thread that learns of it; at once if it
+    /// is. Callbacks are called in order, and one that panics doesn't keep others from it. A value that
+    /// was [waited for](Task::wait_timeout) before is given away, and callbacks are not called any more.
+    #[doc(alias = "add_done_callback")]
+    pub fn on_done(&self, callback: impl FnOnce(&Result<R, TaskError>) + Send + 'static) {
+        let mut state = self.slot.state();
+        if let Some(outcome) = &state.outcome {
+            return callback(outcome);
+        }
+        if self.slot.is_ready() {
+            return;
+        }
+        state.callbacks.push(Box::new(callback));
+        drop(state);
+        self.leave_to_pool();
+    }
+
+    /// Calls `watcher` once the outcome is there, with whether it is an error; at once if it is.
+    fn watch(&self, watcher: impl FnOnce(bool) + Send + 'static) {
+        let mut state = self.slot.state();
+        if self.slot.is_ready() {
+            let failed = matches!(state.outcome, Some(Err(_)));
+            drop(state);
+            return watcher(failed);
+        }
+        state.watchers.push(Box::new(watcher));
+        drop(state);
+        self.leave_to_pool();
+    }
+
+    /// Has the pool look for the outcome by itself.
+    fn leave_to_pool(&self) {
+        if let Some(job) = self.job.as_ref().and_then(Weak::upgrade) {
+            job.unattended.store(true, SeqCst);
+        }
+        if let Some(engine) = &self.engine {
+            engine.call_keeper();
+        }
+    }
+
+    /// Looks what workers have done, if nobody else does.
+    fn look(&self) {
+        if !self.slot.is_ready()
+            && let Some(engine) = &self.engine
+        {
+            engine.turn();
+        }
+    }
+
+    fn ready_by(&self, deadline: Option<Deadline>) -> bool {
+        match &self.engine {
+            Some(engine) => {
+                let sink: Arc<dyn Sink> = self.slot.clone();
+                engine.wait(&sink, deadline)
+            }
+            None => true,
+        }
+    }
+
+    /// Waits until it is done.
+    pub(crate) fn settle(&self) {
+        self.ready_by(None);
+    }
+
+    fn take(&self) -> Result<R, TaskError> {
+        self.slot.state().outcome.take().unwrap_or(Err(TaskError::Pending))
+    }
+}
+
+/// When [`wait`](crate::wait()) is to return.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// All are done.
+    #[doc(alias = "ALL_COMPLETED")]
+    All,
+    /// One of them is done.
+    #[doc(alias = "FIRST_COMPLETED")]
+    First,
+    /// One of them has failed, or all are done.
+    #[doc(alias = "FIRST_EXCEPTION")]
+    FirstError,
+}
+
+/// Where tasks tell that they are done.
+struct Finished {
+    /// Their places, and whether they have failed, in that order.
+    list: Mutex<Vec<(usize, bool)>>,
+    changed: Condvar,
+}
+
+impl Finished {
+    fn of<'a, R: DeserializeOwned + Send + 'static>(
+        tasks: impl Iterator<Item = &'a Task<R>>,
+    ) -> Arc<Finished> {
+        let finished = Finished { list: Mutex::new(Vec::new()), changed: Condvar::new() };
+        let finished = Arc::new(finished);
+        for (place, task) in tasks.enumerate() {
+            let told = finished.clone();
+            task.watch(move |failed| {
+                told.list.lock().unwrap_or_else(PoisonError::into_inner).push((place, failed));
+                told.changed.notify_all();
+            });
+        }
+        finished
+    }
+
+    /// Waits until `enough` of what is known; false at the deadline.
+    fn wait(&self, deadline: Option<Deadline>, enough: impl Fn(&[(usize, bool)]) -> bool) -> bool {
+        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        while !enough(&list) {
+            list = match deadline {
+                None => self.changed.wait(list).unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) if deadline.passed() => return false,
+                Some(deadline) => {
+                    let waited = self.changed.wait_timeout(list, deadline.remaining());
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        true
+    }
+
+    fn places(&self) -> Vec<usize> {
+        let list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        list.iter().map(|(place, _)| *place).collect()
+    }
+}
+
+/// Waits for several tasks, of any pools, until all are done, or one of them, as `until` says; for at most
+/// `timeout` if there is one. Says which are done: their places, in the order in which they finished.
+/// Blocks. What is done by then stays to be taken, by [`Task::try_wait`].
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # multiproc_process::init();
+/// use multiproc_pool::{Pool, Until, wait};
+///
+/// let pool = Pool::new(2)?;
+/// let tasks = [pool.submit(|| 6 * 7, ())?, pool.submit(|| 1 / "".len(), ())?];
+/// assert_eq!(wait(&tasks, Until::All, None).len(), 2);
+/// assert_eq!(tasks[0].try_wait()?, 42);
+/// assert!(tasks[1].try_wait().is_err());
+/// # Ok(())
+/// # }
+/// ```
+#[doc(alias = "FIRST_COMPLETED")]
+#[doc(alias = "ALL_COMPLETED")]
+pub fn wait<R: DeserializeOwned + Send + 'static>(
+    tasks: &[Task<R>],
+    until: Until,
+    timeout: Option<Duration>,
+) -> Vec<usize> {
+    let finished = Finished::of(tasks.iter());
+    finished.wait(timeout.map(Deadline::after), |list| {
+        let all = list.len() == tasks.len();
+        match until {
+            Until::All => all,
+            Until::First => all || !list.is_empty(),
+            Until::FirstError => all || list.iter().any(|(_, failed)| *failed),
+        }
+    });
+    finished.places()
+}
+
+/// Gives the outcomes of several tasks, of any pools, as they are done: each with its place among the
+/// tasks. Its `next` blocks. Dropping it leaves the tasks alone.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # multiproc_process::init();
+/// use multiproc_pool::{Pool, as_completed};
+///
+/// let pool = Pool::new(2)?;
+/// let tasks = (0..10_u64).map(|number| pool.submit(|number: u64| number * number, (number,)));
+/// let tasks = tasks.collect::<Result<Vec<_>, _>>()?;
+/// for (place, square) in as_completed(tasks) {
+///     assert_eq!(square?, (place * place) as u64);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub fn as_completed<R: DeserializeOwned + Send + 'static>(
+    tasks: impl IntoIterator<Item = Task<R>>,
+) -> AsCompleted<R> {
+    let tasks: Vec<Task<R>> = tasks.into_iter().collect();
+    let finished = Finished::of(tasks.iter());
+    AsCompleted { tasks, finished, given: 0 }
+}
+
+/// The iterator that [`as_completed`] gives.
+#[must_use = "nothing is waited for until `next` is called"]
+pub struct AsCompleted<R> {
+    tasks: Vec<Task<R>>,
+    finished: Arc<Finished>,
+    given: usize,
+}
+
+impl<R: DeserializeOwned + Send + 'static> AsCompleted<R> {
+    /// As `next`, for at most `timeout`; none if no other task was done by then.
+    pub fn next_timeout(&mut self, timeout: Duration) -> Option<(usize, Result<R, TaskError>)> {
+        self.next_by(Some(Deadline::after(timeout)))
+    }
+
+    fn next_by(&mut self, deadline: Option<Deadline>) -> Option<(usize, Result<R, TaskError>)> {
+        if self.given == self.tasks.len() {
+            return None;
+        }
+        let given = self.given;
+        if !self.finished.wait(deadline, |list| list.len() > given) {
+            return None;
+        }
+        let place = self.finished.places()[given];
+        self.given += 1;
+        Some((place, self.tasks[place].take()))
+    }
+}
+
+impl<R: DeserializeOwned + Send + 'static> Iterator for AsCompleted<R> {
+    type Item = (usize, Result<R, TaskError>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_by(None)
+    }
+}
+
+impl<R> fmt::Debug for AsCompleted<R> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "AsCompleted({} of {})", self.given, self.tasks.len())
+    }
+}
