@@ -24,16 +24,16 @@ fn fill(numbers: &mut [u64], first: usize) {
 }
 
 /// Whether an array, or a part of it, is what comes of doubling it once.
-fn is_doubled(numbers: &[u64], first: usize) -> bool {
+pub(crate) fn is_doubled(numbers: &[u64], first: usize) -> bool {
     numbers.iter().enumerate().all(|(place, number)| *number == 2 * (first + place) as u64)
 }
 
-fn must_be_doubled(doubled: bool) -> Result<()> {
+pub(crate) fn must_be_doubled(doubled: bool) -> Result<()> {
     doubled.then_some(()).ok_or(Trouble::Failed("not every number was doubled".into()))
 }
 
 /// Bytes of the array go into the recording.
-fn with_bytes(mut recording: Recording, len: usize) -> Recording {
+pub(crate) fn with_bytes(mut recording: Recording, len: usize) -> Recording {
     recording.figures.push((len * size_of::<u64>()) as f64);
     recording
 }

@@ -26,6 +26,7 @@ pub(crate) mod ours;
 #[cfg(feature = "peers")]
 pub(crate) mod parking_lot;
 pub(crate) mod pipes;
+pub(crate) mod pool;
 #[cfg(feature = "peers")]
 pub(crate) mod procspawn;
 pub(crate) mod pthread;

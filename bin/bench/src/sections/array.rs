@@ -1,9 +1,9 @@
 //! Work on a large array that stands in shared memory, beside threads on one that does not.
 
 use super::{Better, Section, with_peer};
-use crate::peers::doubling;
 #[cfg(feature = "peers")]
 use crate::peers::rayon;
+use crate::peers::{doubling, pool};
 use crate::stage::Stage;
 
 /// How many numbers there are: 800 MB of them.
@@ -17,6 +17,12 @@ pub(super) fn sections() -> Vec<Section> {
             let [nanoseconds, bytes] = recording.figures[..] else { return [f64::NAN; 3] };
             let gibibytes = bytes / f64::from(1 << 30);
             [gibibytes / (nanoseconds / 1e9), nanoseconds / 1e6, bytes / 1e6]
+        })
+        .with("multiproc Pool::map_chunks, two workers", |stage| {
+            pool::doubled(stage, numbers(stage), true)
+        })
+        .with("multiproc Pool::map_chunks, for the first time", |stage| {
+            pool::doubled(stage, numbers(stage), false)
         })
         .with("multiproc Mutex<[u64]>, two processes", |stage| {
             doubling::processes(stage, numbers(stage))

@@ -6,6 +6,7 @@ mod idle;
 mod memory;
 mod mutex;
 mod pipe;
+mod pool;
 mod queue;
 mod recovery;
 mod round_trip;
@@ -119,6 +120,7 @@ pub(crate) fn all() -> Vec<Section> {
     sections.extend(queue::encoded());
     sections.extend(pipe::sections());
     sections.extend(array::sections());
+    sections.extend(pool::sections());
     sections.extend(start::sections());
     sections.extend(idle::sections());
     sections.extend(recovery::sections());
