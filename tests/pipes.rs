@@ -70,8 +70,11 @@ fn bytes_of_any_length_come_back_from_another_process() {
     let _guard = guard();
     let (here, there) = Pipe::pair().unwrap();
     let child = Process::spawn(echo, (there,)).unwrap();
-    let lengths = [0, 1, 15, 16, 17, 4096, 65_519, 65_520, 65_521, 65_536, 65_537, 16 * MIB];
-    for length in lengths {
+    let short = [0, 1, 15, 16, 17, 4096, 65_519, 65_520, 65_521, 65_536, 65_537];
+    // A vector grows behind two MiB, and behind 64.
+    let long = [2 * MIB - 1, 2 * MIB, 2 * MIB + 1, 16 * MIB, 64 * MIB, 64 * MIB + 1];
+    let lengths = [short.as_slice(), &long].concat();
+    for length in lengths.iter().copied() {
         let bytes = patterned(length);
         here.send_bytes(&bytes).unwrap();
         assert!(here.recv_bytes_timeout(SOON).unwrap() == bytes, "{length} bytes");

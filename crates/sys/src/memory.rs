@@ -3,12 +3,13 @@
 use std::ffi::CStr;
 use std::fs;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::io::Errno;
-use rustix::mm::{MapFlags, ProtFlags};
+use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 /// The most that one `fallocate` is asked for: a signal can interrupt it between two pieces.
 const RESERVE_PIECE: u64 = 64 << 20;
@@ -74,6 +75,18 @@ impl Drop for Mapping {
         // It can only fail for a range that is no mapping.
         let _ = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.len) };
     }
+}
+
+/// Has huge pages made of `room` when it is first written to, as far as it has no pages yet: a fault for
+/// each two MiB of it, instead of one for each 4 KiB. The kernel may not have any.
+pub fn prefer_huge_pages(room: &mut [MaybeUninit<u8>]) {
+    let page = rustix::param::page_size();
+    let before = room.as_ptr().align_offset(page);
+    let Some(pages) = room.get_mut(before..) else { return };
+    let len = pages.len() / page * page;
+    // SAFETY: the range is whole pages of memory that is borrowed, and the advice leaves alone what is in
+    // it. That it cannot be heeded is no error.
+    let _ = unsafe { rustix::mm::madvise(pages.as_mut_ptr().cast(), len, Advice::LinuxHugepage) };
 }
 
 /// An anonymous file of `len` bytes that nobody can shrink or grow, and that is gone when the last
@@ -231,6 +244,38 @@ mod tests {
         unsafe { one.start().add(17).write_volatile(42) };
         // SAFETY: as above.
         assert_eq!(unsafe { two.start().add(17).read_volatile() }, 42);
+    }
+
+    #[test]
+    fn room_for_which_huge_pages_are_preferred_keeps_what_is_in_it() {
+        let mut bytes = vec![7u8; 5 << 20];
+        bytes.reserve_exact(20 << 20);
+        for before in [0, 1, 4095, bytes.capacity() - bytes.len()] {
+            prefer_huge_pages(&mut bytes.spare_capacity_mut()[before..]);
+        }
+        bytes.resize(25 << 20, 9);
+        let is_kept = |place: usize, byte| if place < 5 << 20 { byte == 7 } else { byte == 9 };
+        assert!(bytes.iter().enumerate().all(|(place, byte)| is_kept(place, *byte)));
+    }
+
+    #[test]
+    fn memory_for_which_huge_pages_are_preferred_is_told_to_the_kernel() {
+        if !fs::exists("/sys/kernel/mm/transparent_hugepage").unwrap() {
+            return;
+        }
+        let mut bytes: Vec<u8> = Vec::with_capacity(64 << 20);
+        prefer_huge_pages(bytes.spare_capacity_mut());
+        let inside = bytes.as_ptr() as usize + (32 << 20);
+        let contains = |line: &&str| {
+            let ends = line.split(' ').next().and_then(|range| range.split_once('-'));
+            let end = |text| usize::from_str_radix(text, 16).ok();
+            ends.and_then(|(start, behind)| Some((end(start)?..end(behind)?).contains(&inside)))
+                == Some(true)
+        };
+        let maps = fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut mapping = maps.lines().skip_while(|line| !contains(line));
+        let flags = mapping.find(|line| line.starts_with("VmFlags:")).unwrap();
+        assert!(flags.split(' ').any(|flag| flag == "hg"), "{flags}");
     }
 
     #[test]

@@ -7,8 +7,9 @@
 //!
 //! - I1 What is read past the buffer belongs to the message under way: the next one begins in the
 //!   buffer again.
-//! - I2 A vector has room for twice what has arrived of its message, or for [`AHEAD`] bytes, at most:
-//!   its header promises a length, which is not believed.
+//! - I2 A vector has room for [`TRUST`] times what has arrived of its message, or for [`AHEAD`] bytes, at
+//!   most: its header promises a length, which is not believed. Room that nothing has arrived in is
+//!   addresses, and no memory.
 //! - I3 Descriptors come with the first byte of their message, and the kernel never reads on behind
 //!   bytes that came with some. So those that came with the bytes up to a place belong to the message
 //!   that the byte before that place is in.
@@ -18,7 +19,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use multiproc_sys::clock::Deadline;
-use multiproc_sys::{poll, socket};
+use multiproc_sys::{memory, poll, socket};
 
 use super::frame::{HEADER, Header};
 use super::stream::Stream;
@@ -27,6 +28,12 @@ use crate::error::Error;
 
 /// Bytes that are read ahead, at most.
 const AHEAD: usize = 1 << 16;
+/// How many times as long as what has arrived a message is believed to be. Long ones grow so seldom that
+/// their huge pages are hardly ever moved, which would split them.
+const TRUST: usize = 32;
+/// From how many bytes on a vector has huge pages: making small ones takes longer than what is received
+/// into them.
+const LONG: usize = 4 << 20;
 
 /// Where to read from, until when, and how long a message may be.
 #[derive(Clone, Copy)]
@@ -290,8 +297,11 @@ impl Incoming {
             let missing = length - body.len();
             if body.len() == body.capacity() {
                 // I2
-                let wanted = missing.min(body.len().max(AHEAD));
+                let wanted = missing.min(body.len().saturating_mul(TRUST - 1).max(AHEAD));
                 body.try_reserve_exact(wanted).map_err(|_| io::ErrorKind::OutOfMemory)?;
+                if wanted >= LONG {
+                    memory::prefer_huge_pages(body.spare_capacity_mut());
+                }
             }
             let room = missing.min(body.capacity() - body.len());
             if !self.buffered().is_empty() {
