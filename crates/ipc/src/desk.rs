@@ -297,6 +297,13 @@ impl Worker {
         Worker { desk: desk.clone(), position: 0 }
     }
 
+    /// Whether so many messages wait, at least one. A guess: some may be taken back.
+    pub fn has(&self, messages: u64) -> bool {
+        let last = self.position + messages - 1;
+        let tray = self.desk.raw().tray(tray_of(last));
+        tray.word.load(Relaxed) == word(lap_of(last), READY)
+    }
+
     /// The next message, if one waits.
     pub fn take(&mut self) -> Option<Taken<'_>> {
         let raw = self.desk.raw();

@@ -17,9 +17,13 @@ use serde::de::DeserializeOwned;
 use crate::error::{Certificate, TaskError};
 use crate::pace::Pace;
 
-/// What stands before the items of a message: which function they are for, and whether the owner wants
-/// to know when each begins.
+/// What stands before the items of a message: which function they are for, and [`TIMED`] and [`QUIET`].
 pub(crate) const HEADER_BYTES: usize = 9;
+/// The pool wants to know when each item begins.
+pub(crate) const TIMED: u8 = 1;
+/// Nobody waits for what comes of just these items: the pool need not be told while others follow at
+/// once.
+pub(crate) const QUIET: u8 = 2;
 /// The arguments stand in the message.
 pub(crate) const BARE: u8 = 0;
 /// The arguments are in a queue that the message names.
@@ -73,6 +77,8 @@ pub(crate) struct Job {
     pub(crate) sink: Arc<dyn Sink>,
     pub(crate) terms: Terms,
     pub(crate) pace: Arc<Pace>,
+    /// Whether nobody waits for what comes of just one of its items.
+    pub(crate) quiet: bool,
     /// Why nothing of it is to be run any more.
     pub(crate) cancelled: OnceLock<TaskError>,
     /// Whether nobody may be waiting for what comes of it, so that the pool has to look by itself.
@@ -145,7 +151,8 @@ impl Batch {
     pub(crate) fn message(&self, into: &mut Vec<u8>) {
         into.clear();
         into.extend_from_slice(&(self.job.entry as u64).to_le_bytes());
-        into.push(u8::from(self.job.terms.time_limit.is_some()));
+        let timed = if self.job.terms.time_limit.is_some() { TIMED } else { 0 };
+        into.push(timed | if self.job.quiet { QUIET } else { 0 });
         into.extend_from_slice(&self.bytes);
     }
 

@@ -9,7 +9,7 @@ use multiproc_ipc::family::desk::TRAYS;
 /// for which others may have nothing to do at the end.
 const MESSAGE_NANOS: u64 = 300_000;
 /// How long a worker may go on without hearing from its pool.
-const AHEAD_NANOS: u64 = 1_000_000;
+const AHEAD_NANOS: u64 = 8_000_000;
 /// By how much messages grow at a time.
 const GROWTH: u64 = 8;
 
@@ -91,6 +91,7 @@ mod tests {
         let pace = Pace::default();
         pace.note(1, 5_000_000, 100);
         assert_eq!((pace.chunk(8192), pace.depth(1)), (1, 2));
+        assert_eq!(pace.depth(0), 2, "nothing is known");
     }
 
     #[test]

@@ -242,12 +242,13 @@ impl Pool {
         }
     }
 
-    fn job(&self, entry: usize, sink: Arc<dyn Sink>, engine: &Engine) -> Arc<Job> {
+    fn job(&self, entry: usize, sink: Arc<dyn Sink>, engine: &Engine, quiet: bool) -> Arc<Job> {
         Arc::new(Job {
             entry,
             sink,
             terms: Terms { due: self.within.map(Deadline::after), ..self.terms },
             pace: engine.pace(entry),
+            quiet,
             cancelled: OnceLock::new(),
             unattended: AtomicBool::new(false),
         })
@@ -328,7 +329,7 @@ impl Pool {
             return Ok(Task::done(run_here(|| function.call(arguments))));
         };
         let slot = Arc::new(Slot::new());
-        let job = self.job(entry_of::<F, A>()?, slot.clone(), engine);
+        let job = self.job(entry_of::<F, A>()?, slot.clone(), engine, false);
         let weak = Arc::downgrade(&job);
         let mut batch = Batch::new(&job, 0);
         match batch.push(&engine.segment, engine.settings.area, arguments) {
@@ -355,7 +356,7 @@ impl Pool {
         }
         let entry = entry_of::<F, A>()?;
         let feeder = Feeder::new(engine, items, self.chunk, self.hook.clone(), |sink| {
-            self.job(entry, sink, engine)
+            self.job(entry, sink, engine, true)
         });
         Ok(Source::Pool(feeder))
     }
@@ -403,7 +404,7 @@ impl Pool {
         }
         let entry = entry_of::<F, A>().map_err(PoolError::from)?;
         let feeder = Feeder::new(engine, items, self.chunk, self.hook.clone(), |sink| {
-            self.job(entry, sink, engine)
+            self.job(entry, sink, engine, true)
         });
         feeder.run()
     }
@@ -565,7 +566,7 @@ impl Pool {
         let mut tasks = Vec::new();
         engine.submit_to_each(|| {
             let slot = Arc::new(Slot::new());
-            let job = self.job(entry, slot.clone(), engine);
+            let job = self.job(entry, slot.clone(), engine, false);
             let weak = Arc::downgrade(&job);
             let mut batch = Batch::new(&job, 0);
             let (segment, area) = (&engine.segment, engine.settings.area);

@@ -18,7 +18,7 @@ use multiproc_sys::clock::Deadline;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::job::{BARE, HEADER_BYTES, PARCEL};
+use crate::job::{BARE, HEADER_BYTES, PARCEL, QUIET, TIMED};
 
 pub(crate) const VALUE: u8 = 0;
 pub(crate) const PANIC: u8 = 1;
@@ -39,6 +39,9 @@ pub(crate) const LEAVE: u32 = 1;
 const ROOM_MIN: usize = 128;
 /// How often the worker's memory is looked at.
 const MEMORY_EVERY: Duration = Duration::from_millis(20);
+
+/// With so many messages left, a worker tells its pool even what nobody waits for.
+const LOW: u64 = 2;
 
 /// What a worker is given.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -155,26 +158,30 @@ fn serve(post: &Post) {
     post.desk.set_status(READY);
     post.ring();
     loop {
-        while let Some(mut taken) = worker.take() {
-            run(&mut taken, post);
-            drop(taken);
-            if let Some(limit) = post.memory
-                && look.passed()
-            {
-                look = Deadline::after(MEMORY_EVERY);
-                if resident_bytes().is_some_and(|bytes| bytes > limit) {
-                    post.desk.set_status(HEAVY);
-                }
+        let Some(mut taken) = worker.take() else {
+            if post.desk.order() == LEAVE {
+                return;
             }
+            post.work.wait();
+            // Cleared before the next look, which therefore sees what it was set for.
+            post.work.clear();
+            fence(SeqCst);
+            continue;
+        };
+        let quiet = taken.message().get(8).is_some_and(|flags| flags & QUIET != 0);
+        run(&mut taken, post);
+        drop(taken);
+        if let Some(limit) = post.memory
+            && look.passed()
+        {
+            look = Deadline::after(MEMORY_EVERY);
+            if resident_bytes().is_some_and(|bytes| bytes > limit) {
+                post.desk.set_status(HEAVY);
+            }
+        }
+        if !quiet || !worker.has(LOW) {
             post.ring();
         }
-        if post.desk.order() == LEAVE {
-            return;
-        }
-        post.work.wait();
-        // Cleared before the next look, which therefore sees what it was set for.
-        post.work.clear();
-        fence(SeqCst);
     }
 }
 
@@ -215,7 +222,7 @@ where
     A: Serialize + DeserializeOwned,
 {
     let function = family::conjure::<F>();
-    let timed = taken.message().get(8).is_some_and(|timed| *timed != 0);
+    let timed = taken.message().get(8).is_some_and(|flags| flags & TIMED != 0);
     let mut at = HEADER_BYTES;
     for item in 0..taken.items() {
         if item > 0 && taken.room().len() < ROOM_MIN {
