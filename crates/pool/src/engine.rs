@@ -66,8 +66,8 @@ pub(crate) struct State {
     /// How many are being started.
     pub(crate) starting: usize,
     pub(crate) next_number: u64,
-    /// How many in a row have ended before they were ready.
-    pub(crate) never_ready: u32,
+    /// How many in a row have ended before they were ready, and the number of the last one.
+    pub(crate) never_ready: (u32, u64),
     paces: HashMap<usize, Arc<Pace>>,
     pub(crate) quarantine: VecDeque<Quarantined>,
     /// The worker to be looked at first.
@@ -110,7 +110,7 @@ impl Engine {
             target: settings.workers,
             starting: 0,
             next_number: 1,
-            never_ready: 0,
+            never_ready: (0, 0),
             paces: HashMap::new(),
             quarantine: VecDeque::new(),
             turn: 0,
@@ -167,21 +167,30 @@ impl Engine {
         Ok(())
     }
 
-    /// Gives a batch to every worker that is ready, or will be.
-    pub(crate) fn submit_to_each(&self, mut batch: impl FnMut() -> Batch) -> Result<(), PoolError> {
-        let mut state = self.state();
+    /// The numbers of the workers that stay.
+    pub(crate) fn staying(&self) -> Result<Vec<u64>, PoolError> {
+        let state = self.state();
         if let Some(refusal) = state.refusal() {
             return Err(refusal);
         }
-        for member in state.members.iter_mut().filter(|it| it.course == Course::Stays) {
-            let mut batch = batch();
-            batch.only = Some(member.number);
-            member.own.push_back(batch);
+        let staying = state.members.iter().filter(|member| member.course == Course::Stays);
+        Ok(staying.map(|member| member.number).collect())
+    }
+
+    /// Gives each batch to the one worker that it is for.
+    pub(crate) fn submit_to_each(&self, batches: Vec<Batch>) {
+        let mut found = Vec::new();
+        let mut state = self.state();
+        for batch in batches {
+            match state.members.iter_mut().find(|member| batch.only == Some(member.number)) {
+                Some(member) => member.own.push_back(batch),
+                None => found.push(batch.fail(TaskError::Crashed(Vec::new()))),
+            }
         }
         state.give_out();
         drop(state);
+        self.deliver(found);
         self.call_keeper();
-        Ok(())
     }
 
     /// As [`submit`](Engine::submit), of a single task, of which only so many may wait: the batch comes

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use multiproc_ipc::family::desk::{Desk, TRAYS};
 use multiproc_ipc::{Event, Queue, family};
-use multiproc_process::{JoinError, Process, SpawnError};
+use multiproc_process::{Ended, Exit, JoinError, Process, SpawnError};
 use multiproc_sys::clock::{self, Deadline};
 
 use crate::engine::{Engine, Phase, QUARANTINE, Quarantined, State};
@@ -244,26 +244,11 @@ impl Engine {
         }
         let crashed = blame.iter().cloned().collect::<Vec<_>>();
         found.extend(own.into_iter().map(|it| it.fail(TaskError::Crashed(crashed.clone()))));
-        match (blame.filter(|_| !was_ready && !orderly), joined) {
-            (None, _) => {
-                state.never_ready = 0;
-                Ok(())
+        match blame {
+            Some(last) if !was_ready && !orderly && !state.has_ended() => {
+                never_ready(state, &member, last)
             }
-            // It has not been killed: it failed, and the next one would.
-            (Some(_), Err(JoinError::Killed { .. } | JoinError::OutOfMemory(_)))
-                if state.never_ready < NEVER_READY =>
-            {
-                state.never_ready += 1;
-                Ok(())
-            }
-            (Some(last), Err(JoinError::Killed { .. } | JoinError::OutOfMemory(_))) => {
-                Err(PoolError::NeverReady { count: state.never_ready + 1, last: Box::new(last) })
-            }
-            (Some(_), _) if state.has_ended() => Ok(()),
-            (Some(_), _) => {
-                let error = member.process.child().try_join().err();
-                Err(PoolError::Initializer(Arc::new(error.unwrap_or(JoinError::Exited(0)))))
-            }
+            _ => Ok(()),
         }
     }
 
@@ -449,6 +434,22 @@ impl Engine {
             Some(Deadline::at(member.idle_since.saturating_add(timeout)))
         });
         delayed.chain(dues).chain(sentences).chain(limits).chain(idle).min()
+    }
+}
+
+/// A worker has ended before it was ready; an error if another one would, too.
+fn never_ready(state: &mut State, member: &Member, last: Certificate) -> Result<(), PoolError> {
+    // What has not been killed has failed.
+    if !matches!(last.ended, Some(Ended { exit: Exit::Signal { .. }, .. })) {
+        let error = member.process.child().try_join().err().unwrap_or(JoinError::Exited(0));
+        return Err(PoolError::Initializer(Arc::new(error)));
+    }
+    let later = |it: &Member| it.number > state.never_ready.1 && it.is_ready();
+    let before = if state.members.iter().any(later) { 0 } else { state.never_ready.0 };
+    state.never_ready = (before + 1, member.number);
+    match before + 1 {
+        count @ NEVER_READY.. => Err(PoolError::NeverReady { count, last: Box::new(last) }),
+        _ => Ok(()),
     }
 }
 

@@ -563,19 +563,20 @@ impl Pool {
             return Ok(vec![run_here(|| function.call(arguments))]);
         };
         let entry = entry_of::<F, A>()?;
-        let mut tasks = Vec::new();
-        engine.submit_to_each(|| {
+        let (mut tasks, mut batches) = (Vec::new(), Vec::new());
+        for worker in engine.staying()? {
             let slot = Arc::new(Slot::new());
             let job = self.job(entry, slot.clone(), engine, false);
             let weak = Arc::downgrade(&job);
             let mut batch = Batch::new(&job, 0);
-            let (segment, area) = (&engine.segment, engine.settings.area);
-            if let Err(reason) = batch.push(segment, area, arguments.clone()) {
-                slot.set(Err(TaskError::Arguments(reason)));
+            batch.only = Some(worker);
+            match batch.push(&engine.segment, engine.settings.area, arguments.clone()) {
+                Ok(()) => batches.push(batch),
+                Err(reason) => slot.set(Err(TaskError::Arguments(reason))),
             }
             tasks.push(Task { engine: Some(engine.clone()), job: Some(weak), slot });
-            batch
-        })?;
+        }
+        engine.submit_to_each(batches);
         Ok(tasks.into_iter().map(Task::wait).collect())
     }
 
