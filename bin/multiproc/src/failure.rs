@@ -34,6 +34,8 @@ pub(crate) enum Failure {
     Shared(#[from] multiproc::Error),
     #[error(transparent)]
     Supervise(#[from] multiproc::supervisor::SuperviseError),
+    #[error("the workers: {0}")]
+    Pool(#[from] multiproc::PoolError),
     #[error("{failed} of {workers} workers had to be given up: see above for why")]
     Workers { failed: usize, workers: u32 },
     #[error("stopped before the census was done")]
@@ -55,7 +57,10 @@ impl Failure {
     /// 1 the workers failed, 2 misused, 4 no such instance or object, 70 internal, 75 busy.
     pub(crate) fn exit_code(&self) -> ExitCode {
         let code = match self {
-            Failure::Workers { .. } | Failure::Stopped | Failure::StillRunning(..) => 1,
+            Failure::Workers { .. }
+            | Failure::Pool(_)
+            | Failure::Stopped
+            | Failure::StillRunning(..) => 1,
             Failure::Name(_) | Failure::Root(_) | Failure::Several(_) => 2,
             Failure::NoInstance { .. }
             | Failure::NoneRunning { .. }

@@ -66,7 +66,7 @@ impl<'a> Progress<'a> {
             thousands(totals.files),
             thousands(totals.bytes),
             totals.bytes as f64 / 1e6 / seconds,
-            self.job.tasks_waiting()
+            self.job.pieces_waiting()
         )
     }
 

@@ -2,22 +2,25 @@
 
 use std::io::Write;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::Instant;
 
-use multiproc::supervisor::core::{
-    Backoff, Decision, Intensity, Policy, Readiness, Report, Restart,
-};
+use multiproc::supervisor::core::{Decision, Policy, Readiness, Report, Restart};
 use multiproc::supervisor::{Board, Notice, Summary, Supervisor};
-use multiproc::{Command, Segment, Spawner, Stdio};
+use multiproc::{Command, Pool, PoolError, Segment, Spawner, Stdio, TaskError};
 
 use crate::arguments::Run;
-use crate::census::job::{self, Job};
+use crate::census::job::{self, Failures, Job, PIECES_AHEAD};
+use crate::census::piece::Piece;
 use crate::census::report;
 use crate::census::text::printable;
 use crate::census::walk::Walk;
 use crate::failure::Failure;
 use crate::instance::Running;
 use crate::progress::Progress;
+use crate::roster::Roster;
+use crate::signals::Stopping;
 
 pub(crate) fn run(run: Run) -> Result<ExitCode, Failure> {
     if run.command.is_empty() { census(run) } else { command(&run) }
@@ -82,19 +85,8 @@ fn check(summary: Summary, run: &Run) -> Result<(), Failure> {
     }
 }
 
-/// How census workers are restarted. They may be killed many times a second and still get things
-/// done; one that gets nothing done forty times within a minute never will.
-fn census_policy(workers: u32) -> Policy {
-    let window = Duration::from_secs(60);
-    Policy {
-        restart: Restart::Transient,
-        ready: Readiness::SURVIVE,
-        backoff: Backoff { max: Duration::from_secs(1), ..Backoff::default() },
-        intensity: Intensity { deaths: 40, window },
-        group_intensity: Some(Intensity { deaths: 40 * workers, window }),
-        ..Policy::default()
-    }
-}
+/// Workers that may die of one piece before it is given up as unreadable.
+const DEATHS_OF_A_PIECE: u32 = 20;
 
 /// The census: exact, whoever of the workers is killed whenever.
 fn census(run: Run) -> Result<ExitCode, Failure> {
@@ -109,41 +101,43 @@ fn census(run: Run) -> Result<ExitCode, Failure> {
         paths.len(),
         stage.instance.name
     );
-    let file = stage.instance.file();
-    // The launcher has handles of its own: while it may pass them on, the queues stay connected,
-    // also when every worker has just been killed.
-    let (given, segment) = (job.clone(), stage.segment.clone());
-    let policy = census_policy(run.workers);
-    let supervisor = Supervisor::new(run.workers as usize, policy, move |place| {
-        let spawner = Spawner::new().name(&format!("worker-{}", place.slot)).segment(&segment);
-        let spawner = spawner.keep(file.clone()).own_session().stdin(Stdio::Null);
-        Ok(spawner.spawn(job::work, (given.clone(),))?.child().clone())
-    })?;
-    let supervisor =
-        supervisor.board(stage.board.clone()).observe(tell_failures).handle_signals()?;
+    let roster = Arc::new(Roster::new(stage.board.clone(), run.workers as usize));
+    let (observed, file) = (roster.clone(), stage.instance.file());
+    let pool = Pool::builder(run.workers as usize)
+        .name("worker")
+        .segment(&stage.segment)
+        .spawner(Spawner::new().keep(file).own_session().stdin(Stdio::Null))
+        .initializer(job::prepare, (job.tally(),))
+        .retries(u32::MAX)
+        .poison_after(DEATHS_OF_A_PIECE)
+        .observe(move |event| observed.note(event))
+        .build()?;
+    let stopping = Stopping::on_signals(pool.clone())?;
     stage.instance.ready();
     let progress = Progress::new(&job, &stage.board, run.workers as usize, started);
-    let (summary, submitted, failures) = std::thread::scope(|scope| {
-        let walker = scope.spawn(|| job.submit(paths));
-        let collector = scope.spawn(|| job.collect_failures());
+    let (walked, counted) = std::thread::scope(|scope| {
+        let (sender, pieces) = sync_channel(PIECES_AHEAD);
+        let walker = scope.spawn({
+            let job = &job;
+            move || job.walk(paths, &sender)
+        });
         let display = scope.spawn(|| progress.show());
-        let summary = supervisor.run();
-        // Whoever still waits is told that nothing more comes.
-        job.close_tasks();
-        job.close_failures();
+        let counted = count_all(&pool, &job, pieces);
         progress.end();
         let _ = display.join();
-        (summary, walker.join(), collector.join())
+        (walker.join().expect("the walk does not panic"), counted)
     });
-    let summary = summary?;
-    check(summary, &run)?;
-    let mut submitted = submitted.expect("the walk does not panic");
-    if summary.stopped || !submitted.complete {
+    stopping.end();
+    let mut walked = walked;
+    let mut unreadable = match counted {
+        Err(PoolError::Terminated) => return Err(Failure::Stopped),
+        counted => counted?.into_list(),
+    };
+    if !walked.complete {
         return Err(Failure::Stopped);
     }
     let totals = job.totals();
-    let mut unreadable = failures.expect("collecting does not panic");
-    unreadable.append(&mut submitted.unreadable);
+    unreadable.append(&mut walked.unreadable);
     let report = report::Report {
         files: totals.files,
         bytes: totals.bytes,
@@ -151,13 +145,36 @@ fn census(run: Run) -> Result<ExitCode, Failure> {
         words: totals.words,
         histogram: totals.histogram.to_vec(),
         unreadable,
-        largest: submitted.largest(),
+        largest: walked.largest(),
         workers: run.workers.into(),
-        restarts: summary.restarts,
+        restarts: roster.restarts(),
         seconds: started.elapsed().as_secs_f64(),
     };
+    pool.terminate();
     print(&report, run.json)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Has the pool count all pieces; an error if it has ended before.
+fn count_all(pool: &Pool, job: &Job, pieces: Receiver<Piece>) -> Result<Failures, PoolError> {
+    let begun = job.clone();
+    let pieces = pieces.into_iter().zip(0..).map(move |(piece, place)| {
+        begun.begin(place, &piece);
+        piece
+    });
+    let mut failures = Failures::default();
+    for (place, outcome) in pool.imap_unordered(job::count, pieces)? {
+        let reason = match outcome {
+            Ok(None) => None,
+            Ok(Some(reason)) => Some(reason),
+            Err(TaskError::Pool(reason)) => return Err(reason),
+            Err(error) => Some(error.to_string()),
+        };
+        if let (Some(file), Some(reason)) = (job.end(place), reason) {
+            failures.add(file, reason);
+        }
+    }
+    Ok(failures)
 }
 
 fn print(report: &report::Report, json: bool) -> Result<(), Failure> {
@@ -182,7 +199,7 @@ fn tell(notice: Notice) {
     }
 }
 
-/// Tells only what cannot be mended. A census worker that dies is replaced, and counted.
+/// Tells only what cannot be mended.
 fn tell_failures(notice: Notice) {
     match notice {
         Notice::StartFailed { place, reason } => {

@@ -417,6 +417,7 @@ impl State {
     fn relieve(&mut self) {
         for place in 0..self.members.len() {
             let member = &self.members[place];
+            self.chores |= !member.announced && member.is_ready();
             match member.course {
                 Course::Stays => {
                     self.chores |= member.allowance == 0 || member.is_worn();

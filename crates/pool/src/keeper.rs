@@ -20,6 +20,7 @@ use crate::engine::{Engine, Phase, QUARANTINE, Quarantined, State};
 use crate::error::{Certificate, PoolError, TaskError};
 use crate::job::{Batch, Delivery, Job};
 use crate::member::{Course, Member, Sentence};
+use crate::settings::WorkerEvent;
 use crate::stderr::Tail;
 use crate::worker::Post;
 
@@ -62,12 +63,18 @@ impl Engine {
         let next = self.next_look(&state);
         state.armed = next;
         state.chores = false;
+        let mut events = Vec::new();
+        for member in state.members.iter_mut().filter(|it| !it.announced && it.is_ready()) {
+            member.announced = true;
+            events.push(WorkerEvent::Ready(member.info()));
+        }
         let gone = state.members.is_empty() && state.starting == 0;
         let over = gone && !matches!(state.phase, Phase::Open);
         let must_drive = state.needs_driver();
         drop(state);
         let told = !found.is_empty();
         self.deliver(found);
+        events.iter().for_each(|event| self.tell(event));
         // Whoever has come to wait drives instead, and sleeps if it came before the bell was hushed.
         let drives = drove && self.crowd.keeper_still_drives();
         if (drove || told) && !drives {
@@ -100,8 +107,10 @@ impl Engine {
                     if state.has_ended() {
                         let _ = member.process.child().kill();
                     }
+                    let event = WorkerEvent::Started(member.info());
                     state.members.push(member);
                     drop(state);
+                    self.tell(&event);
                     // It may have said already that it is ready.
                     self.bell.set();
                 }
@@ -110,6 +119,13 @@ impl Engine {
                     self.end(&error);
                 }
             }
+        }
+    }
+
+    /// Tells whoever wants to know what happens to workers.
+    fn tell(&self, event: &WorkerEvent) {
+        if let Some(observer) = &self.settings.observer {
+            observer(event);
         }
     }
 
@@ -180,8 +196,14 @@ impl Engine {
             let Some(place) = place else { continue };
             let member = state.members.remove(place);
             let mut found = Vec::new();
+            let event = self.settings.observer.as_ref().map(|_| WorkerEvent::Ended {
+                worker: member.info(),
+                expected: member.course == Course::Leaves,
+                certificate: certificate(&member, &joined),
+            });
             let verdict = self.bury(&mut state, member, &joined, &mut found);
             drop(state);
+            event.iter().for_each(|event| self.tell(event));
             self.deliver(found);
             self.bell.set();
             if let Err(reason) = verdict {

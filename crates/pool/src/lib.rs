@@ -37,7 +37,7 @@ mod worker;
 pub use engine::Quarantined;
 pub use error::{Certificate, PoolError, TaskError};
 pub use pool::{PartError, Pool, Scope, WorkerInfo};
-pub use settings::Builder;
+pub use settings::{Builder, WorkerEvent};
 pub use stream::{Imap, ImapUnordered, Progress};
 pub use task::{AsCompleted, Task, Until, as_completed, wait};
 pub use worker::contribute;

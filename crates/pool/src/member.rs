@@ -11,6 +11,7 @@ use multiproc_sys::clock::Deadline;
 
 use crate::error::TaskError;
 use crate::job::{Batch, Delivery, Job, Outcome};
+use crate::pool::WorkerInfo;
 use crate::stderr::Tail;
 use crate::worker::{HEAVY, LEAVE, READY, STARTING};
 
@@ -29,6 +30,8 @@ pub(crate) struct Member {
     /// What only this worker may run.
     pub(crate) own: VecDeque<Batch>,
     pub(crate) course: Course,
+    /// Whether it was told that it is ready.
+    pub(crate) announced: bool,
     /// Whether it was to be replaced, whatever it is like.
     pub(crate) stale: bool,
     /// How many items it may still be given.
@@ -103,6 +106,7 @@ impl Member {
             flights: VecDeque::new(),
             own: VecDeque::new(),
             course: Course::Stays,
+            announced: false,
             stale: false,
             allowance: allowance.unwrap_or(u64::MAX),
             idle_since: now,
@@ -116,6 +120,20 @@ impl Member {
 
     pub(crate) fn is_ready(&self) -> bool {
         self.status() != STARTING
+    }
+
+    /// What others may know of it.
+    pub(crate) fn info(&self) -> WorkerInfo {
+        let child = self.process.child();
+        WorkerInfo {
+            number: self.number,
+            name: self.name.clone(),
+            pid: child.pid(),
+            participant: child.participant_index(),
+            progress: child.progress(),
+            ready: self.is_ready(),
+            busy: !self.flights.is_empty(),
+        }
     }
 
     /// Whether another one is to take its place.

@@ -17,6 +17,7 @@ use crate::engine::{Engine, Phase, Quarantined};
 use crate::error::{PoolError, TaskError};
 use crate::job::{Batch, Delivery, Job, Sink, Terms};
 use crate::keeper;
+use crate::member::Member;
 use crate::settings::{Builder, Settings};
 use crate::stream::{Feeder, Hook, Imap, ImapUnordered, Progress, Source};
 use crate::task::{Slot, Task};
@@ -139,10 +140,16 @@ enum Patience {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct WorkerInfo {
+    /// Which of the pool's workers it is, in the order of their starts, from 1 on.
+    pub number: u64,
     /// Its name.
     pub name: Arc<str>,
-    /// Its number.
+    /// Its process.
     pub pid: u32,
+    /// Its place among the participants of the segment.
+    pub participant: Option<u32>,
+    /// What it has noted as done, with [`Segment::note_progress`].
+    pub progress: u64,
     /// Whether it has come so far as to take tasks.
     pub ready: bool,
     /// Whether it has something to do.
@@ -691,13 +698,7 @@ impl Pool {
     pub fn workers(&self) -> Vec<WorkerInfo> {
         let Some(engine) = self.engine() else { return Vec::new() };
         let state = engine.state();
-        let info = state.members.iter().map(|member| WorkerInfo {
-            name: member.name.clone(),
-            pid: member.process.pid(),
-            ready: member.is_ready(),
-            busy: !member.flights.is_empty(),
-        });
-        info.collect()
+        state.members.iter().map(Member::info).collect()
     }
 
     /// How many workers have died, but for those that were to end.

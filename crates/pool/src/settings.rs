@@ -8,8 +8,8 @@ use multiproc_process::{Process, SpawnError, Spawner, StartMethod, Target};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::PoolError;
-use crate::pool::Pool;
+use crate::error::{Certificate, PoolError};
+use crate::pool::{Pool, WorkerInfo};
 use crate::worker::{self, Post};
 
 /// Bytes of a message, and of what comes of it, that stand at a worker's desk.
@@ -40,7 +40,30 @@ pub(crate) struct Settings {
     pub(crate) waiting_bytes: usize,
     pub(crate) area: usize,
     pub(crate) keep_stderr: Option<usize>,
+    pub(crate) observer: Option<Observer>,
 }
+
+/// Something that happens to a worker.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum WorkerEvent {
+    /// It was started.
+    Started(WorkerInfo),
+    /// It takes tasks.
+    Ready(WorkerInfo),
+    /// It has ended, and was cleaned up after.
+    Ended {
+        /// Which one, as it was last seen.
+        worker: WorkerInfo,
+        /// Whether it was told to.
+        expected: bool,
+        /// How it ended.
+        certificate: Certificate,
+    },
+}
+
+/// What is told what happens to workers.
+pub(crate) type Observer = Arc<dyn Fn(&WorkerEvent) + Send + Sync>;
 
 /// What a [`Pool`] is to be like.
 ///
@@ -85,6 +108,7 @@ impl Builder {
                 waiting_bytes: usize::MAX,
                 area: AREA_BYTES,
                 keep_stderr: None,
+                observer: None,
             },
         }
     }
@@ -228,6 +252,13 @@ impl Builder {
     /// passes them on to this process's. By default workers write there directly.
     pub fn keep_stderr(mut self, lines: usize) -> Builder {
         self.settings.keep_stderr = Some(lines);
+        self
+    }
+
+    /// Calls `observer` with what happens to workers, on a thread of the pool. It must not wait for
+    /// the pool.
+    pub fn observe(mut self, observer: impl Fn(&WorkerEvent) + Send + Sync + 'static) -> Builder {
+        self.settings.observer = Some(Arc::new(observer));
         self
     }
 

@@ -53,6 +53,11 @@ impl Line {
         zerocopy::transmute!(words)
     }
 
+    /// The number of the phase that is called so; none if there is no such phase.
+    pub fn phase_named(name: &str) -> Option<u64> {
+        PHASES.iter().position(|phase| *phase == name).map(|number| number as u64)
+    }
+
     /// What the phase is called.
     pub fn phase_name(&self) -> &'static str {
         usize::try_from(self.phase).ok().and_then(|phase| PHASES.get(phase)).unwrap_or(&"unknown")
@@ -103,6 +108,14 @@ impl Board {
     /// When there is no such slot.
     pub fn line(&self, slot: usize) -> Line {
         self.lines.get(slot)
+    }
+
+    /// Writes the line of `slot`, for who keeps workers in another way than a supervisor.
+    ///
+    /// # Panics
+    /// When there is no such slot.
+    pub fn set_line(&self, slot: usize, line: Line) {
+        self.lines.set(slot, line);
     }
 
     pub(crate) fn ask_stop(&self, slot: usize, stop: bool) {

@@ -1,15 +1,19 @@
 //! What the workers of a census do, and what they share.
 //!
-//! The supervisor's process walks the tree and queues a task for each piece of a file. Each worker
-//! leases a task, counts, and commits what it counted together with the acknowledgement, so that
-//! every byte counts exactly once however many workers are killed. Files that cannot be read are
-//! reported before that, maybe twice; whoever collects the reports knows them by the file's number.
+//! A thread walks the tree and finds the pieces of each file, the pool runs [`count`] on each, and what
+//! that counts is tied to its being done: so every byte counts exactly once, however many workers are
+//! killed. What could not be read comes back as what the function returns.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use multiproc::{Error, Numbers, Plain, Queue, Segment, Tally};
-use serde::{Deserialize, Serialize};
+use multiproc::pool::contribute;
+use multiproc::{Error, Event, Numbers, Plain, Segment, Tally};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use super::largest::Largest;
@@ -19,10 +23,8 @@ use super::report::{Large, Unreadable};
 use super::text::path_text;
 use super::walk::{Found, Walk};
 
-/// Tasks that wait for a worker, at most.
-const TASKS_WAITING: usize = 16_384;
-/// Reports that wait to be collected, at most.
-const REPORTS_WAITING: usize = 64;
+/// Pieces that are found before they are counted, at most.
+pub(crate) const PIECES_AHEAD: usize = 16_384;
 
 /// What a census counts, but for lists.
 #[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout, Plain)]
@@ -37,30 +39,26 @@ pub(crate) struct Totals {
 
 impl Numbers for Totals {}
 
-/// A file that could not be read, or not to its end.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Failed {
-    file: u64,
-    path: String,
-    reason: String,
-}
-
-/// What the workers share.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// What is shared with the workers, and with whoever looks from outside.
+#[derive(Clone, Debug)]
 pub(crate) struct Job {
-    tasks: Queue<Piece>,
     totals: Tally<Totals>,
-    failures: Queue<Failed>,
+    /// Set once the walk is over.
+    walked: Event,
+    found: Arc<AtomicU64>,
+    done: Arc<AtomicU64>,
+    /// The files of which pieces are under way, by the pieces' places.
+    under_way: Arc<Mutex<BTreeMap<u64, (u64, PathBuf)>>>,
 }
 
 impl Job {
     pub(crate) fn new_in(segment: &Segment) -> Result<Job, Error> {
         Ok(Job {
-            tasks: Queue::<Piece>::builder(TASKS_WAITING).build_in(segment)?.named("tasks"),
             totals: Tally::new_in(segment)?.named("totals"),
-            failures: Queue::<Failed>::builder(REPORTS_WAITING)
-                .build_in(segment)?
-                .named("failures"),
+            walked: Event::new_in(segment)?.named("walked"),
+            found: Arc::default(),
+            done: Arc::default(),
+            under_way: Arc::default(),
         })
     }
 
@@ -68,93 +66,113 @@ impl Job {
         self.totals.total()
     }
 
-    pub(crate) fn tasks_waiting(&self) -> usize {
-        self.tasks.len()
+    /// What the workers are given at their start.
+    pub(crate) fn tally(&self) -> Tally<Totals> {
+        self.totals.clone()
     }
 
-    /// No more tasks: workers end when all are done.
-    pub(crate) fn close_tasks(&self) {
-        self.tasks.close();
+    /// How many pieces were found and not counted yet.
+    pub(crate) fn pieces_waiting(&self) -> u64 {
+        self.found.load(Relaxed).saturating_sub(self.done.load(Relaxed))
     }
 
-    /// No more failures: whoever collects them comes to an end.
-    pub(crate) fn close_failures(&self) {
-        self.failures.close();
-    }
-
-    /// Queues a task for each piece of each file, and closes the queue behind the last.
-    pub(crate) fn submit(&self, paths: Vec<PathBuf>) -> Submitted {
-        let mut submitted = Submitted::default();
+    /// Finds the pieces of all files below some paths.
+    pub(crate) fn walk(&self, paths: Vec<PathBuf>, pieces: &SyncSender<Piece>) -> Walked {
+        let mut walked = Walked::default();
         for found in Walk::new(paths) {
             match found {
                 Found::Piece(piece) => {
                     if piece.offset == 0 {
-                        submitted.largest.add(&piece.path, piece.size);
+                        walked.largest.add(&piece.path, piece.size);
                     }
-                    // Closed before the end: somebody has stopped the census.
-                    if self.tasks.send(piece).is_err() {
-                        return submitted;
+                    self.found.fetch_add(1, Relaxed);
+                    // Nobody takes them: the census was stopped.
+                    if pieces.send(piece).is_err() {
+                        return walked;
                     }
                 }
                 Found::Unreadable { path, reason } => {
-                    submitted.unreadable.push(Unreadable { path: path_text(&path), reason });
+                    walked.unreadable.push(Unreadable { path: path_text(&path), reason });
                 }
             }
         }
-        submitted.complete = true;
-        self.close_tasks();
-        submitted
+        walked.complete = true;
+        self.walked.set();
+        walked
     }
 
-    /// The files that workers could not read, each once, in the order in which they were found.
-    pub(crate) fn collect_failures(&self) -> Vec<Unreadable> {
-        let mut failures = BTreeMap::new();
-        for Failed { file, path, reason } in &self.failures {
-            failures.entry(file).or_insert(Unreadable { path, reason });
-        }
-        failures.into_values().collect()
+    /// Notes which file a piece is of, as it is given to the pool.
+    pub(crate) fn begin(&self, place: u64, piece: &Piece) {
+        self.under_way().insert(place, (piece.file, piece.path.clone()));
     }
 
-    fn count(&self, piece: &Piece, buffer: &mut Vec<u8>) -> Totals {
-        let mut totals = Totals::new_zeroed();
-        match read_piece(piece, buffer) {
-            Ok(counts) => {
-                totals.files = u64::from(piece.offset == 0);
-                (totals.bytes, totals.lines) = (counts.bytes, counts.lines);
-                (totals.words, totals.histogram) = (counts.words, counts.histogram);
-            }
-            Err(error) => {
-                let (path, reason) = (path_text(&piece.path), error.to_string());
-                // Closed: nobody wants to know any more.
-                let _ = self.failures.send(Failed { file: piece.file, path, reason });
-            }
-        }
-        totals
+    /// Notes that a piece is done; the file that it was of.
+    pub(crate) fn end(&self, place: u64) -> Option<(u64, PathBuf)> {
+        self.done.fetch_add(1, Relaxed);
+        self.under_way().remove(&place)
+    }
+
+    fn under_way(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, (u64, PathBuf)>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What the walk has found, besides tasks.
+/// The files that could not be read, each once, in the order in which they were found.
 #[derive(Debug, Default)]
-pub(crate) struct Submitted {
+pub(crate) struct Failures(BTreeMap<u64, Unreadable>);
+
+impl Failures {
+    pub(crate) fn add(&mut self, (file, path): (u64, PathBuf), reason: String) {
+        self.0.entry(file).or_insert_with(|| Unreadable { path: path_text(&path), reason });
+    }
+
+    pub(crate) fn into_list(self) -> Vec<Unreadable> {
+        self.0.into_values().collect()
+    }
+}
+
+/// What the walk has found, besides pieces.
+#[derive(Debug, Default)]
+pub(crate) struct Walked {
     pub(crate) unreadable: Vec<Unreadable>,
     largest: Largest,
     /// Whether it came to its end.
     pub(crate) complete: bool,
 }
 
-impl Submitted {
+impl Walked {
     pub(crate) fn largest(self) -> Vec<Large> {
         self.largest.into_list()
     }
 }
 
-/// A worker: does tasks until there are no more.
-pub(crate) fn work(job: Job) {
-    let segment = Segment::current().expect("a worker has its parent's segment");
-    let mut buffer = Vec::new();
-    while let Ok(task) = job.tasks.lease() {
-        let counted = job.count(&task, &mut buffer);
-        job.totals.commit(task, &counted);
+/// Where a worker adds what it counts.
+static TOTALS: OnceLock<Tally<Totals>> = OnceLock::new();
+
+/// A worker's first step.
+pub(crate) fn prepare(totals: Tally<Totals>) {
+    let _ = TOTALS.set(totals);
+}
+
+/// Counts a piece, or says why it cannot be read.
+pub(crate) fn count(piece: Piece) -> Option<String> {
+    thread_local! {
+        static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    let counted = BUFFER.with_borrow_mut(|buffer| read_piece(&piece, buffer));
+    let mut totals = Totals::new_zeroed();
+    let failure = match counted {
+        Ok(counts) => {
+            totals.files = u64::from(piece.offset == 0);
+            (totals.bytes, totals.lines) = (counts.bytes, counts.lines);
+            (totals.words, totals.histogram) = (counts.words, counts.histogram);
+            None
+        }
+        Err(error) => Some(error.to_string()),
+    };
+    contribute(TOTALS.get().expect("a worker is prepared"), &totals);
+    if let Ok(segment) = Segment::current() {
         segment.note_progress();
     }
+    failure
 }

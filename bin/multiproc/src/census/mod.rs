@@ -11,7 +11,7 @@
 mod count;
 pub(crate) mod job;
 mod largest;
-mod piece;
+pub(crate) mod piece;
 mod read;
 pub(crate) mod report;
 mod root;

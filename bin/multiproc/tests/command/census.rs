@@ -155,10 +155,10 @@ fn census_of_files_changed_meanwhile(place: &Place, json: bool, change: impl Fn(
         }
         wait_until_stopped(worker);
         eventually("the walk is over", || {
-            let tasks = words!["inspect", "show", "tasks", "--json", "--name", &name];
-            let finished = place.run(&tasks);
+            let walked = words!["inspect", "show", "walked", "--json", "--name", &name];
+            let finished = place.run(&walked);
             serde_json::from_str::<Value>(&finished.stdout)
-                .is_ok_and(|tasks| tasks["content"]["closed"] == true)
+                .is_ok_and(|walked| walked["content"]["set"] == 1)
         });
         if place.workers(&name)[0].progress >= pieces {
             running.kill();

@@ -41,7 +41,7 @@ fn stop(running: Background) {
 fn look(place: &Place, name: &str, supervised: bool, alive: Option<usize>) {
     let at = |arguments: &[OsString]| [arguments, &words!["--name", name]].concat();
     let table = place.expect(0, &at(&words!["inspect", "ls"])).stdout;
-    for part in ["SLOT", "OBJECT", "supervisor", "tasks", "queue", "totals", "tally", "failures"] {
+    for part in ["SLOT", "OBJECT", "supervisor", "walked", "event", "totals", "tally", "desk"] {
         assert!(table.contains(part), "{part}: {table}");
     }
     let list = place.json(&at(&words!["inspect", "ls", "--json"]));
@@ -52,7 +52,7 @@ fn look(place: &Place, name: &str, supervised: bool, alive: Option<usize>) {
         assert_eq!(found, alive, "{list}");
     }
     let objects = list["objects"].as_array().unwrap();
-    for name in ["workers", "stop", "tasks", "totals", "failures"] {
+    for name in ["workers", "stop", "walked", "totals", "worker-1"] {
         let object = objects.iter().find(|object| object["name"] == name);
         let object = object.unwrap_or_else(|| panic!("no {name}: {list}"));
         let number = object["object"].as_str().unwrap();
@@ -65,8 +65,6 @@ fn look(place: &Place, name: &str, supervised: bool, alive: Option<usize>) {
             assert!(text.contains(number) && text.lines().count() >= 2, "{text}");
         }
     }
-    let tasks = place.json(&at(&words!["inspect", "show", "tasks", "--json"]));
-    assert_eq!(tasks["content"]["capacity"], 16_384, "{tasks}");
     let few = place.json(&at(&words!["inspect", "show", "totals", "--most", "3", "--json"]));
     assert_eq!(few["content"]["sums"].as_array().unwrap().len(), 3);
     let status = place.json(&at(&words!["status", "--json"]));
