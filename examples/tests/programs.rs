@@ -1,5 +1,6 @@
 //! The examples, run as a user runs them.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -12,15 +13,28 @@ fn run(name: &str) -> Finished {
     finished
 }
 
-/// Runs an example; `cargo test` has built it beside this program.
+/// Runs an example.
 fn run_whatever_it_says(name: &str) -> Finished {
+    let finished = run_with(name, &[]);
+    assert!(finished.status.success(), "{finished:#?}");
+    finished
+}
+
+/// Runs an example with arguments, whatever comes of it; `cargo test` has built it beside this program.
+fn run_with(name: &str, arguments: &[&OsStr]) -> Finished {
     let this = std::env::current_exe().expect("this program's path");
     let built = this.ancestors().nth(2).expect("programs are built in `PROFILE/deps`");
     let example: PathBuf = built.join("examples").join(name);
     assert!(example.exists(), "{example:?} is built by a plain `cargo test`, not by `--test`");
-    let finished = support::run(&mut Command::new(example), SOON);
-    assert!(finished.status.success(), "{finished:#?}");
-    finished
+    support::run(Command::new(example).args(arguments), SOON)
+}
+
+/// Runs an example with arguments that it cannot make sense of, and gives its complaint.
+fn complaint(name: &str, arguments: &[&str]) -> String {
+    let arguments: Vec<&OsStr> = arguments.iter().map(OsStr::new).collect();
+    let finished = run_with(name, &arguments);
+    assert_eq!((finished.status.code(), &*finished.stdout), (Some(1), ""), "{finished:#?}");
+    finished.stderr
 }
 
 fn sorted(lines: &[&str]) -> Vec<String> {
@@ -206,4 +220,85 @@ fn embedded_ipc_is_found_by_a_program_that_knows_its_name() {
          request 4 has 7 bytes\n4 requests of a client that succeeded: true\n\
          the longest: Some(Longest { bytes: 20, request: 3 })\n"
     );
+}
+
+#[test]
+fn pool_map_gives_values_in_order_and_as_they_come() {
+    let _guard = support::guard();
+    let stdout = run("pool_map").stdout;
+    let lines: Vec<&str> = stdout.lines().collect();
+    assert_eq!(lines[..2], ["squares: [1, 4, 9, 16, 25]", "powers: [1024, 81, 1000]"]);
+    let steps = [(27, 111), (97, 118), (871, 178)];
+    for (place, (number, steps)) in steps.into_iter().enumerate() {
+        let line = format!("number {place} is {number}, and takes {steps} steps");
+        assert!(lines[2..5].contains(&&*line), "{line}: {stdout}");
+    }
+    assert_eq!(
+        lines[5..],
+        [
+            "2463 is the first that takes more than 200 steps: 208",
+            "25 % are done",
+            "50 % are done",
+            "75 % are done",
+            "100 % are done",
+            "the longest way below 100000: Some((77031, 350))",
+        ]
+    );
+}
+
+#[test]
+fn executor_tells_how_each_task_ended_and_goes_on() {
+    let _guard = support::guard();
+    let Finished { stdout, stderr, .. } = run_whatever_it_says("executor");
+    assert_eq!(stderr.matches("panicked at").count(), 1, "{stderr}");
+    let lines: Vec<&str> = stdout.lines().collect();
+    let divisions = ["60 / 0: 60 cannot be divided by 0", "60 / 4 = 15", "60 / 5 = 12"];
+    assert_eq!(sorted(&lines[..3]), divisions);
+    assert_eq!(
+        lines[3..],
+        [
+            "it panicked: index out of bounds: the len is 2 but the index is 2",
+            "task 1 was done first: it has happened",
+            "task 0 is cancelled: true",
+            "task 0 has no value: it was cancelled",
+            "its worker died: signal 6 (SIGABRT)",
+            "the others went on: Ok(42)",
+        ]
+    );
+}
+
+#[test]
+fn cpu_bound_finds_the_same_primes_alone_and_with_others() {
+    let _guard = support::guard();
+    let stdout = run("cpu_bound").stdout;
+    let counts = stdout.matches(": 41538 primes below 500000, in ").count();
+    assert_eq!(counts, 2, "{stdout}");
+    let usage = "usage: cpu_bound [LIMIT], a whole number\n";
+    assert_eq!(complaint("cpu_bound", &["many"]), usage);
+}
+
+#[test]
+fn data_processing_doubles_every_number_once_in_each_way() {
+    let _guard = support::guard();
+    assert_eq!(
+        run("data_processing").stdout,
+        "in chunks: 1000000 numbers, all doubled: true\n\
+         one by one: 1000000 numbers, all doubled: true\n\
+         in place: 1000000 numbers, all doubled: true\n"
+    );
+}
+
+#[test]
+fn matrix_multiply_computes_the_product_whatever_the_size() {
+    let _guard = support::guard();
+    for size in ["1", "7", "300"] {
+        let finished = run_with("matrix_multiply", &[size.as_ref()]);
+        assert!(finished.status.success(), "{finished:#?}");
+        assert!(finished.stdout.starts_with(&format!("{size} × {size} numbers, in ")));
+        assert!(finished.stdout.ends_with("the same as a.dot(&b): true\n"), "{finished:#?}");
+    }
+    let usage = "usage: matrix_multiply [SIZE], a whole number from 1 to 10000\n";
+    for size in ["0", "10001", "large"] {
+        assert_eq!(complaint("matrix_multiply", &[size]), usage);
+    }
 }
