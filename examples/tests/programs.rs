@@ -1,9 +1,11 @@
 //! The examples, run as a user runs them.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+use image::{GrayImage, RgbImage};
 use support::{Finished, SOON};
 
 /// Runs an example that complains of nothing.
@@ -301,4 +303,48 @@ fn matrix_multiply_computes_the_product_whatever_the_size() {
     for size in ["0", "10001", "large"] {
         assert_eq!(complaint("matrix_multiply", &[size]), usage);
     }
+}
+
+#[test]
+fn images_leave_out_what_is_broken_and_do_the_rest() {
+    let _guard = support::guard();
+    let stdout = run("images").stdout;
+    let lines: Vec<&str> = stdout.lines().collect();
+    let (broken, rest): (Vec<&str>, Vec<&str>) =
+        lines.into_iter().partition(|line| line.starts_with("broken.png: left out: "));
+    assert_eq!(broken.len(), 1, "{stdout}");
+    let done = ["a.png: 64 × 64", "b.jpg: 64 × 53", "c.jpeg: 64 × 46", "d.PNG: 64 × 40"];
+    assert_eq!(rest, [&done[..], &["4 of 5 pictures are done"]].concat());
+}
+
+#[test]
+fn images_makes_small_grey_soft_files_of_those_in_a_folder() {
+    let _guard = support::guard();
+    let folder = support::scratch();
+    let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+    fs::create_dir(&from).expect("making a folder");
+    // Red on the left, and black on the right.
+    let halves = RgbImage::from_fn(256, 128, |x, _| [if x < 128 { 255 } else { 0 }, 0, 0].into());
+    for name in ["halves.png", "halves.jpg"] {
+        halves.save(from.join(name)).expect("saving a picture");
+    }
+    fs::write(from.join("broken.jpg"), "no picture").expect("writing a file");
+    fs::write(from.join("notes.txt"), "no picture either").expect("writing a file");
+
+    let finished = run_with("images", &[from.as_os_str(), to.as_os_str()]);
+    assert_eq!((finished.status.code(), &*finished.stderr), (Some(1), ""), "{finished:#?}");
+    assert!(finished.stdout.ends_with("\n2 of 3 pictures are done\n"), "{finished:#?}");
+    assert_eq!(fs::read_dir(&to).expect("the folder of results").count(), 2);
+    for name in ["halves.png", "halves.jpg"] {
+        let result = image::open(to.join(name)).expect("a picture");
+        let result: &GrayImage = result.as_luma8().expect("a grey one");
+        assert_eq!(result.dimensions(), (64, 32));
+        let [left, edge, right] = [2, 32, 61].map(|x| result.get_pixel(x, 16)[0]);
+        assert!(right < 8 && right + 8 < edge && edge + 8 < left, "{left} {edge} {right}");
+    }
+
+    let nowhere = folder.path().join("nowhere");
+    let nowhere = nowhere.to_str().expect("a path that is a text");
+    let error = format!("images: {nowhere}: No such file or directory (os error 2)\n");
+    assert_eq!(complaint("images", &[nowhere]), error);
 }
