@@ -10,8 +10,8 @@
 //! print(sum(pool.map(cpu_bound_task, range(0, 500_000, 1000))))
 //! ```
 //!
-//! Large numbers take longer than small ones. So there are many more parts than workers: who is through
-//! with one takes the next, and all are busy until the end.
+//! Large numbers take longer than small ones. So there are many more parts than workers: who is
+//! through with one takes the next, and all are busy until the end.
 //!
 //! Run it with `cargo run --release --example cpu_bound [LIMIT]`: it counts those below the limit.
 

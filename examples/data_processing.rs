@@ -11,9 +11,9 @@
 //! final_result = [item for sublist in results for item in sublist]
 //! ```
 //!
-//! That is the first way. It copies each number at least four times: into a message, out of it, and both again with
-//! the result. The second way copies nothing: the numbers are in shared memory, and each worker has a part of
-//! them to itself, as a slice.
+//! That is the first way. It copies each number at least four times: into a message, out of it, and
+//! both again with the result. The second way copies nothing: the numbers are in shared memory, and
+//! each worker has a part of them to itself, as a slice.
 //!
 //! Run it with `cargo run --example data_processing`.
 

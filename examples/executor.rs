@@ -12,9 +12,9 @@
 //!             print(error)
 //! ```
 //!
-//! There, a task that runs cannot be cancelled, and one whose worker is killed breaks the pool: all others
-//! fail with it, and nothing can be submitted any more. Here each task has its own end, a value
-//! or an error that says what happened, and the pool goes on.
+//! There, a task that runs cannot be cancelled, and one whose worker is killed breaks the pool: all
+//! others fail with it, and nothing can be submitted any more. Here each task has its own end, a
+//! value or an error that says what happened, and the pool goes on.
 //!
 //! Run it with `cargo run --example executor`.
 
@@ -68,7 +68,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let error = tasks[0].clone().wait().expect_err("nobody sets its event");
     println!("task 0 has no value: {error}");
 
-    // A worker that dies costs the task that it was at. It is tried once more, unless something else is said.
+    // A worker that dies costs the task that it was at. It is tried once more, unless something
+    // else is said.
     let pool_once = pool.with_retries(0);
     let doomed: Task<()> = pool_once.submit(|| std::process::abort(), ())?;
     let innocent = pool.submit(divide, (84, 2))?;

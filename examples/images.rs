@@ -13,13 +13,13 @@
 //!     process.start()
 //! ```
 //!
-//! There, a thousand pictures are a thousand processes at once, and nobody looks at how they end. Here there
-//! are as many workers as processors. A file that is no picture is an error of that file alone, and so
-//! is one that makes the decoder panic, run out of memory or never end.
+//! There, a thousand pictures are a thousand processes at once, and nobody looks at how they end.
+//! Here there are as many workers as processors. A file that is no picture is an error of that file
+//! alone, and so is one that makes the decoder panic, run out of memory or never end.
 //!
-//! Run it with `cargo run --release --example images [FOLDER [OUTPUT]]`. What becomes of the pictures in the
-//! folder is put into the output folder, `FOLDER/processed` if there is none. Without a folder, it makes one
-//! of its own.
+//! Run it with `cargo run --release --example images [FOLDER [OUTPUT]]`. What becomes of the
+//! pictures in the folder is put into the output folder, `FOLDER/processed` if there is none.
+//! Without a folder, it makes one of its own.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};

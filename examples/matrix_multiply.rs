@@ -11,10 +11,10 @@
 //! final_result = np.vstack(pool.map(matrix_multiply_chunk, chunks))
 //! ```
 //!
-//! There, each worker makes matrices of its own, computes the whole product and throws most of it away, and
-//! the last rows are lost if the number of workers doesn't divide that of the rows. Here all read the same
-//! two matrices, and write into the same third one. A task that is run again because its worker died
-//! writes the same rows again.
+//! There, each worker makes matrices of its own, computes the whole product and throws most of it
+//! away, and the last rows are lost if the number of workers doesn't divide that of the rows. Here
+//! all read the same two matrices, and write into the same third one. A task that is run again
+//! because its worker died writes the same rows again.
 //!
 //! Run it with `cargo run --release --example matrix_multiply [SIZE]`.
 

@@ -13,9 +13,9 @@
 //!         print(steps)
 //! ```
 //!
-//! There, `imap` reads its iterator to the end before it gives anything, and a worker that is killed
-//! takes its items along: the map hangs. Here the iterator may be endless, what a dead worker had is
-//! run by another one, and a map says how far it is.
+//! There, `imap` reads its whole iterator into memory, and a worker that is killed takes its items
+//! along: the map hangs. Here the iterator may be endless, what a dead worker had is run by another
+//! one, and a map says how far it is.
 //!
 //! Run it with `cargo run --example pool_map`.
 

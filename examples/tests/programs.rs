@@ -6,7 +6,11 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use image::{GrayImage, RgbImage};
+use server::{Files, Mood, Server};
 use support::{Finished, SOON};
+
+#[path = "../downloader/server.rs"]
+mod server;
 
 /// Runs an example that complains of nothing.
 fn run(name: &str) -> Finished {
@@ -22,7 +26,7 @@ fn run_whatever_it_says(name: &str) -> Finished {
     finished
 }
 
-/// Runs an example with arguments, whatever comes of it; `cargo test` has built it beside this program.
+/// Runs an example with arguments, whatever comes of it; `cargo test` has built it beside us.
 fn run_with(name: &str, arguments: &[&OsStr]) -> Finished {
     let this = std::env::current_exe().expect("this program's path");
     let built = this.ancestors().nth(2).expect("programs are built in `PROFILE/deps`");
@@ -347,4 +351,109 @@ fn images_makes_small_grey_soft_files_of_those_in_a_folder() {
     let nowhere = nowhere.to_str().expect("a path that is a text");
     let error = format!("images: {nowhere}: No such file or directory (os error 2)\n");
     assert_eq!(complaint("images", &[nowhere]), error);
+}
+
+#[test]
+fn downloader_gets_what_its_moody_server_has() {
+    let _guard = support::guard();
+    let stdout = run("downloader").stdout;
+    let lines: Vec<&str> = stdout.lines().collect();
+    assert_eq!(
+        lines[..7],
+        [
+            "begun.bin: requests: 1",
+            "busy.bin: requests: 2",
+            "cut-short.bin: requests: 2",
+            "garbled.bin: requests: 2",
+            "good.bin: requests: 1",
+            "missing.bin: given up: http status: 404",
+            "5 of 6 files are there",
+        ]
+    );
+    let resumed = ["begun.bin", "cut-short.bin"];
+    let resumed = resumed.map(|name| format!("{name} was asked for from byte 50000 on"));
+    assert_eq!(sorted(&lines[7..]), resumed);
+}
+
+#[test]
+fn downloader_leaves_whole_files_and_asks_for_none_of_them_again() {
+    let _guard = support::guard();
+    let folder = support::scratch();
+    let content = |seed: usize| (0..30_000 + seed).map(|place| (place * seed) as u8).collect();
+    let moods = [
+        ("begun", Mood::Good),
+        ("begun-otherwise", Mood::Good),
+        ("busy", Mood::Busy),
+        ("cut-short", Mood::CutShort),
+        ("garbled", Mood::Garbled),
+        ("missing", Mood::Missing),
+        ("too-long", Mood::Good),
+    ];
+    let mut files: Files = moods
+        .into_iter()
+        .enumerate()
+        .map(|(number, (name, mood))| (name, (mood, content(2 * number + 1))))
+        .collect();
+    files.insert("empty", (Mood::Good, Vec::new()));
+    let whole = |name: &str| -> &Vec<u8> { &files[name].1 };
+    // What an earlier download has left: good, bad, and longer than the file.
+    let left = [
+        ("begun", whole("begun")[..10_000].to_vec()),
+        ("begun-otherwise", vec![7; 10_000]),
+        ("too-long", vec![7; 40_000]),
+    ];
+    for (name, bytes) in left {
+        fs::write(folder.path().join(name).with_added_extension("part"), bytes).expect("a file");
+    }
+
+    let server = Server::start(files.clone()).expect("a server");
+    let arguments = [server.url.as_ref(), folder.path().as_os_str()];
+    let first = run_with("downloader", &arguments);
+    assert_eq!((first.status.code(), &*first.stderr), (Some(1), ""), "{first:#?}");
+    assert!(first.stdout.ends_with("\n7 of 8 files are there\n"), "{first:#?}");
+    let mut requests = server.requests();
+    requests.sort_unstable();
+    let expected = [
+        ("SHA256SUMS", 0),
+        ("begun", 10_000),
+        ("begun-otherwise", 0),
+        ("begun-otherwise", 10_000),
+        ("busy", 0),
+        ("busy", 0),
+        ("cut-short", 0),
+        ("cut-short", whole("cut-short").len() / 2),
+        ("empty", 0),
+        ("garbled", 0),
+        ("garbled", 0),
+        ("missing", 0),
+        ("too-long", 0),
+        ("too-long", 40_000),
+    ];
+    assert_eq!(requests, expected.map(|(name, start)| (name.to_string(), start)));
+    let there = || fs::read_dir(folder.path()).expect("the folder").count();
+    assert_eq!(there(), 7, "no part is left");
+    for (name, (mood, bytes)) in &files {
+        let file = fs::read(folder.path().join(name)).ok();
+        assert_eq!(file.as_ref(), (*mood != Mood::Missing).then_some(bytes), "{name}");
+    }
+
+    let again = run_with("downloader", &arguments);
+    assert!(again.stdout.ends_with("\n7 of 8 files are there\n"), "{again:#?}");
+    let new = server.requests().split_off(expected.len());
+    let expected = ["SHA256SUMS", "missing"].map(|name| (name.to_string(), 0));
+    assert_eq!((&new[..], there()), (&expected[..], 7));
+}
+
+#[test]
+fn downloader_refuses_what_is_no_list_of_names() {
+    let _guard = support::guard();
+    let folder = support::scratch();
+    let folder = folder.path().to_str().expect("a path that is a text");
+    for name in ["../outside", "/outside", "inside/.."] {
+        let server = Server::start([(name, (Mood::Good, Vec::new()))].into()).expect("a server");
+        let error = complaint("downloader", &[&server.url, folder]);
+        assert!(error.contains("SHA256SUMS: not a checksum and a name: "), "{error}");
+    }
+    let usage = "downloader: usage: downloader [URL FOLDER]\n";
+    assert_eq!(complaint("downloader", &["http://example.invalid/SHA256SUMS"]), usage);
 }
