@@ -95,12 +95,6 @@ fn census(run: Run) -> Result<ExitCode, Failure> {
     let mut stage = Stage::set(&run)?;
     let job = Job::new_in(&stage.segment)?;
     let started = Instant::now();
-    eprintln!(
-        "multiproc: no command was given, so {} workers count the files below {} path(s), as {:?}",
-        run.workers,
-        paths.len(),
-        stage.instance.name
-    );
     let roster = Arc::new(Roster::new(stage.board.clone(), run.workers as usize));
     let (observed, file) = (roster.clone(), stage.instance.file());
     let pool = Pool::builder(run.workers as usize)
@@ -112,6 +106,12 @@ fn census(run: Run) -> Result<ExitCode, Failure> {
         .poison_after(DEATHS_OF_A_PIECE)
         .observe(move |event| observed.note(event))
         .build()?;
+    eprintln!(
+        "multiproc: no command was given, so {} workers count the files below {} path(s), as {:?}",
+        run.workers,
+        paths.len(),
+        stage.instance.name
+    );
     let stopping = Stopping::on_signals(pool.clone())?;
     stage.instance.ready();
     let progress = Progress::new(&job, &stage.board, run.workers as usize, started);

@@ -180,7 +180,8 @@ impl Builder {
         self
     }
 
-    /// How long an item may run, unless it is submitted with [`Pool::with`] something else. Then its worker
+    /// How long an item may run, unless something else was said
+    /// [for it](Pool::with_time_limit). Then its worker
     /// is ended, and replaced: by the [soft signal](Builder::soft_signal) if there is one, SIGTERM, and
     /// SIGKILL, a [grace](Builder::grace) apart. Whatever else waited for that worker goes to others.
     pub fn time_limit(mut self, limit: Duration) -> Builder {

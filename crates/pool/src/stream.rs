@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::engine::Engine;
-use crate::error::{PoolError, TaskError};
+use crate::error::TaskError;
 use crate::job::{Batch, Delivery, Job, Outcome, Sink};
 use crate::task::each_outcome;
 
@@ -161,7 +161,7 @@ where
 
     /// Gives the pool as many items as it can use soon, but not so many that more than a window of them
     /// is neither done nor looked at.
-    fn feed(&mut self) -> Result<(), PoolError>
+    fn feed(&mut self)
     where
         I::Item: Serialize + DeserializeOwned,
     {
@@ -173,14 +173,14 @@ where
             let enough =
                 self.submitted - self.yielded >= window || self.engine.backlog() >= 2 * workers;
             if under_way > 0 && enough || self.received - self.yielded > window {
-                return Ok(());
+                return;
             }
-            self.submit_one(chunk)?;
+            self.submit_one(chunk);
         }
-        Ok(())
     }
 
-    fn submit_one(&mut self, chunk: usize) -> Result<(), PoolError>
+    /// Gives the pool a batch of so many items, or of as many as fit a message.
+    fn submit_one(&mut self, chunk: usize)
     where
         I::Item: Serialize + DeserializeOwned,
     {
@@ -202,7 +202,15 @@ where
                 break;
             }
         }
-        if batch.items() > 0 { self.engine.submit(batch) } else { Ok(()) }
+        let (first, count) = (batch.first, batch.items());
+        if count > 0
+            && let Err(refusal) = self.engine.submit(batch)
+        {
+            // They are what fails, in their places, and nothing comes after them.
+            self.items = None;
+            let outcome = Outcome::Failed(refusal.into());
+            self.results.deliver(Delivery { first, count, outcome });
+        }
     }
 
     /// Waits until something has come, and takes it; none at the deadline, or if nothing can come.
@@ -229,7 +237,7 @@ where
     {
         let (mut runs, mut first) = (Vec::new(), None::<(u64, TaskError)>);
         loop {
-            self.feed()?;
+            self.feed();
             let Some(arrived) = self.receive(None) else { break };
             self.yielded = self.received;
             runs.extend(arrived.runs);
@@ -333,10 +341,7 @@ where
                 self.current = run;
                 continue;
             }
-            if let Err(error) = feeder.feed() {
-                feeder.items = None;
-                return Some(Err(error.into()));
-            }
+            feeder.feed();
             match feeder.receive(deadline) {
                 Some(arrived) => {
                     let runs = arrived.runs.into_iter();
@@ -403,10 +408,7 @@ where
                 (self.place, self.current) = (first, values.into_iter());
                 continue;
             }
-            if let Err(error) = feeder.feed() {
-                feeder.items = None;
-                return Some((feeder.submitted, Err(error.into())));
-            }
+            feeder.feed();
             let arrived = feeder.receive(deadline)?;
             self.runs = arrived.runs;
             self.errors = arrived.errors;
