@@ -8,14 +8,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use multiproc_ipc::family::desk;
-use multiproc_process::Panic;
+use multiproc_process::{Panic, family};
 use multiproc_sys::clock::Deadline;
 use serde::de::DeserializeOwned;
 
 use crate::engine::Engine;
 use crate::error::TaskError;
 use crate::job::{Delivery, Job, Outcome, Sink};
-use crate::worker::{PANIC, RESULT, VALUE};
+use crate::worker::{PANIC, RESULT, VALUE, first_outcome};
 
 /// Gives what has come of each item of a delivery, by its place in the job.
 pub(crate) fn each_outcome<R: DeserializeOwned>(
@@ -34,55 +34,46 @@ pub(crate) fn each_outcome<R: DeserializeOwned>(
         if item == last
             && let Some(letter) = &letter
         {
-            give(item, letter.read().map_err(|error| TaskError::Result(error.to_string())));
+            give(item, read(|| letter.read()));
             break;
         }
-        match read_outcome(rest, &worker, attempt) {
-            Ok((outcome, used)) => {
-                rest = &rest[used..];
-                give(item, outcome);
-            }
-            Err(error) => {
-                // Where the next one begins is not known.
-                rest = &[];
-                give(item, Err(error));
-            }
-        }
+        let Some((tag, outcome, others)) = first_outcome(rest) else {
+            give(item, Err(TaskError::Result("nothing came of it".into())));
+            continue;
+        };
+        rest = others;
+        give(item, read_outcome(tag, outcome, &worker, attempt).unwrap_or_else(Err));
     }
 }
 
-type Read<R> = Result<(Result<R, TaskError>, usize), TaskError>;
-
 #[inline]
-fn read_outcome<R: DeserializeOwned>(bytes: &[u8], worker: &Arc<str>, attempt: u32) -> Read<R> {
-    let unread = |error: multiproc_ipc::Error| TaskError::Result(error.to_string());
-    match bytes {
-        [VALUE, value @ ..] => {
-            desk::read(value).map(|(value, used)| (Ok(value), used + 1)).map_err(unread)
+fn read_outcome<R: DeserializeOwned>(
+    tag: u8,
+    bytes: &[u8],
+    worker: &Arc<str>,
+    attempt: u32,
+) -> Result<Result<R, TaskError>, TaskError> {
+    if tag == VALUE {
+        return read(|| desk::read(bytes)).map(|(value, _)| Ok(value));
+    }
+    let failure = match tag {
+        PANIC => {
+            let panic = Box::new(read(|| desk::read::<Panic>(bytes))?.0);
+            TaskError::Panicked { panic, worker: worker.clone(), attempt }
         }
-        [tag, failure @ ..] => {
-            let (failure, used) = match *tag {
-                PANIC => {
-                    let (panic, used) = desk::read::<Panic>(failure).map_err(unread)?;
-                    let panic = Box::new(panic);
-                    (TaskError::Panicked { panic, worker: worker.clone(), attempt }, used)
-                }
-                tag => {
-                    let (reason, used) = desk::read::<String>(failure).map_err(unread)?;
-                    let result = tag == RESULT;
-                    (
-                        if result {
-                            TaskError::Result(reason)
-                        } else {
-                            TaskError::Arguments(reason)
-                        },
-                        used,
-                    )
-                }
-            };
-            Ok((Err(failure), used + 1))
-        }
-        [] => Err(TaskError::Result("nothing came of it".into())),
+        RESULT => TaskError::Result(read(|| desk::read(bytes))?.0),
+        _ => TaskError::Arguments(read(|| desk::read(bytes))?.0),
+    };
+    Ok(Err(failure))
+}
+
+/// Reads what came of an item: by foreign code, on a thread that others wait for.
+#[inline]
+fn read<T>(work: impl FnOnce() -> Result<T, multiproc_ipc::Error>) -> Result<T, TaskError> {
+    match family::catch(work) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(TaskError::Result(error.to_string())),
+        Err(panic) => Err(TaskError::Result(format!("reading it panicked: {panic}"))),
     }
 }
 
