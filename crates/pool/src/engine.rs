@@ -169,17 +169,30 @@ impl Engine {
 
     /// Gives a batch to every worker that is ready, or will be.
     pub(crate) fn submit_to_each(&self, mut batch: impl FnMut() -> Batch) -> Result<(), PoolError> {
+        let serving = |state: &State| {
+            let stay = state.members.iter().filter(|member| member.course == Course::Stays);
+            stay.map(|member| member.number).collect::<Vec<_>>()
+        };
+        let numbers = serving(&self.state());
+        // Making a batch takes the lock, and may take long.
+        let batches: Vec<Batch> = numbers.iter().map(|_| batch()).collect();
+        let mut found = Vec::new();
         let mut state = self.state();
         if let Some(refusal) = state.refusal() {
             return Err(refusal);
         }
-        for member in state.members.iter_mut().filter(|it| it.course == Course::Stays) {
-            let mut batch = batch();
-            batch.only = Some(member.number);
-            member.own.push_back(batch);
+        for (number, mut batch) in numbers.into_iter().zip(batches) {
+            batch.only = Some(number);
+            let mut members = state.members.iter_mut();
+            match members.find(|it| it.number == number && it.course != Course::Leaves) {
+                Some(_) if batch.items() == 0 => {}
+                Some(member) => member.own.push_back(batch),
+                None => found.push(batch.fail(TaskError::Crashed(Vec::new()))),
+            }
         }
         state.give_out();
         drop(state);
+        self.deliver(found);
         self.call_keeper();
         Ok(())
     }
@@ -453,7 +466,7 @@ impl State {
     pub(crate) fn give_out(&mut self) {
         for place in 0..self.members.len() {
             let member = &mut self.members[place];
-            while member.is_open()
+            while member.is_open_to_its_own()
                 && member.has_tray()
                 && let Some(batch) = member.own.pop_front()
             {
@@ -471,8 +484,9 @@ impl State {
             let Some(place) = self.least_busy(depth) else { break };
             let mut batch = self.backlog.pop_front().expect("it was looked at");
             let member = &mut self.members[place];
-            if member.allowance < u64::from(items) {
-                let rest = batch.split_off(member.allowance as u32);
+            let capacity = member.capacity(&batch);
+            if capacity < items {
+                let rest = batch.split_off(capacity);
                 self.backlog.push_front(rest);
             }
             if let Some(batch) = member.put(batch, &mut self.scratch) {

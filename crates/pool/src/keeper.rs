@@ -198,7 +198,7 @@ impl Engine {
         joined: &Result<(), JoinError>,
         found: &mut Found,
     ) -> Result<(), PoolError> {
-        if let Some(rest) = member.collect(found) {
+        while let Some(rest) = member.collect(found) {
             state.backlog.push_front(rest);
         }
         let was_ready = member.is_ready();

@@ -129,6 +129,17 @@ impl Member {
         stays && self.sentence.is_none() && self.allowance > 0 && self.status() >= READY
     }
 
+    /// Whether it may be given what nobody else may run.
+    pub(crate) fn is_open_to_its_own(&self) -> bool {
+        self.course != Course::Leaves && self.sentence.is_none() && self.status() >= READY
+    }
+
+    /// How many of the items of a batch it may be given in one message.
+    pub(crate) fn capacity(&self, batch: &Batch) -> u32 {
+        let fitting = batch.fitting(self.desk.area());
+        self.allowance.min(u64::from(fitting)) as u32
+    }
+
     /// Whether it has room for another message.
     pub(crate) fn has_tray(&self) -> bool {
         let oldest = self.flights.front().map_or(self.next, |flight| flight.position);
