@@ -156,7 +156,8 @@ impl Engine {
         state.note_due(&batch.job);
         state.backlog.push_back(batch);
         state.give_out();
-        let waits = unattended || !state.backlog.is_empty();
+        let waits = unattended || state.has_waiting();
+        state.chores |= state.idle_timeout.is_some() && !state.backlog.is_empty();
         let chores = std::mem::take(&mut state.chores);
         drop(state);
         if chores {
@@ -264,6 +265,8 @@ impl Engine {
         loop {
             self.hush();
             self.turn();
+            // It may be for something else than an outcome: room, or that a worker is ready.
+            self.crowd.tell();
             if sink.is_ready() {
                 return true;
             }
@@ -384,6 +387,11 @@ impl State {
         (tasks, bytes)
     }
 
+    /// Whether something waits that has not begun: for a worker, or behind what one is at.
+    fn has_waiting(&self) -> bool {
+        !self.backlog.is_empty() || self.members.iter().any(|member| member.flights.len() > 1)
+    }
+
     pub(crate) fn needs_driver(&self) -> bool {
         let unattended = |member: &Member| {
             let mut flights = member.flights.iter();
@@ -393,7 +401,7 @@ impl State {
             !member.own.is_empty() || !member.is_ready() || member.course == Course::Retires
         };
         !self.has_ended()
-            && (!self.backlog.is_empty()
+            && (self.has_waiting()
                 || self.members.iter().any(|member| unattended(member) || waits(member)))
     }
 
@@ -401,6 +409,12 @@ impl State {
         self.collect(found);
         self.give_out();
         self.relieve();
+        // Its workers are to be told that they may go.
+        self.chores |= matches!(self.phase, Phase::Closed) && self.is_idle() && self.stays_somebody();
+    }
+
+    fn stays_somebody(&self) -> bool {
+        self.members.iter().any(|member| member.course != Course::Leaves)
     }
 
     /// Collects what came of items.
@@ -523,9 +537,12 @@ impl State {
             let Some(busiest) = busiest.filter(|it| self.members[*it].flights.len() > 1) else {
                 return;
             };
-            let Some(batch) = self.members[busiest].take_back() else { return };
-            if let Some(batch) = self.members[idle].put(batch, &mut self.scratch) {
-                return self.backlog.push_front(batch);
+            let Some(mut batch) = self.members[busiest].take_back() else { return };
+            let rest = batch.split_off(self.members[idle].capacity(&batch));
+            let refused = self.members[idle].put(batch, &mut self.scratch);
+            self.backlog.extend(refused.into_iter().chain(Some(rest).filter(|it| it.items() > 0)));
+            if !self.backlog.is_empty() {
+                return;
             }
         }
     }

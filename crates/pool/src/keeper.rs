@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use multiproc_ipc::family::desk::{Desk, TRAYS};
 use multiproc_ipc::{Event, Queue, family};
-use multiproc_process::{JoinError, Process, SpawnError};
+use multiproc_process::{Exit, JoinError, Process, SpawnError};
 use multiproc_sys::clock::{self, Deadline};
 
 use crate::engine::{Engine, Phase, QUARANTINE, Quarantined, State};
@@ -203,7 +203,7 @@ impl Engine {
         }
         let was_ready = member.is_ready();
         let orderly = member.course == Course::Leaves;
-        if !orderly {
+        if !orderly && !state.has_ended() {
             state.deaths += 1;
         }
         let under_way = member.under_way().map(|(flight, item)| (flight.position, item));
@@ -244,23 +244,27 @@ impl Engine {
         }
         let crashed = blame.iter().cloned().collect::<Vec<_>>();
         found.extend(own.into_iter().map(|it| it.fail(TaskError::Crashed(crashed.clone()))));
-        match (blame.filter(|_| !was_ready && !orderly), joined) {
-            (None, _) => {
+        let killed = matches!(
+            joined,
+            Err(JoinError::Killed { .. }
+                | JoinError::OutOfMemory(_)
+                | JoinError::NeverReady(Exit::Signal { .. }))
+        );
+        match blame.filter(|_| !was_ready && !orderly) {
+            None => {
                 state.never_ready = 0;
                 Ok(())
             }
-            // It has not been killed: it failed, and the next one would.
-            (Some(_), Err(JoinError::Killed { .. } | JoinError::OutOfMemory(_)))
-                if state.never_ready < NEVER_READY =>
-            {
+            Some(_) if state.has_ended() => Ok(()),
+            Some(_) if killed && state.never_ready < NEVER_READY => {
                 state.never_ready += 1;
                 Ok(())
             }
-            (Some(last), Err(JoinError::Killed { .. } | JoinError::OutOfMemory(_))) => {
+            Some(last) if killed => {
                 Err(PoolError::NeverReady { count: state.never_ready + 1, last: Box::new(last) })
             }
-            (Some(_), _) if state.has_ended() => Ok(()),
-            (Some(_), _) => {
+            // It has not been killed: it failed, and the next one would.
+            Some(_) => {
                 let error = member.process.child().try_join().err();
                 Err(PoolError::Initializer(Arc::new(error.unwrap_or(JoinError::Exited(0)))))
             }

@@ -186,23 +186,40 @@ where
     {
         let (segment, area) = (&self.engine.segment, self.engine.settings.area);
         let mut batch = Batch::new(&self.job, self.submitted);
+        let mut refused = None;
+        // If it panics, it is not asked again, and what it gave for this message is not run.
+        let mut items = self.items.take();
         while (batch.items() as usize) < chunk && batch.has_room(area) {
-            let Some(item) = self.items.as_mut().and_then(Iterator::next) else {
-                self.items = None;
+            let Some(item) = items.as_mut().and_then(Iterator::next) else {
+                items = None;
                 break;
             };
-            let place = self.submitted;
-            self.submitted += 1;
             if let Err(reason) = batch.push(segment, area, item) {
-                self.results.deliver(Delivery {
-                    first: place,
-                    count: 1,
-                    outcome: Outcome::Failed(TaskError::Arguments(reason)),
-                });
+                refused = Some(reason);
                 break;
             }
         }
-        if batch.items() > 0 { self.engine.submit(batch) } else { Ok(()) }
+        self.items = items;
+        let count = u64::from(batch.items());
+        if count > 0 {
+            self.engine.submit(batch)?;
+            self.submitted += count;
+        }
+        if let Some(reason) = refused {
+            let outcome = Outcome::Failed(TaskError::Arguments(reason));
+            self.results.deliver(Delivery { first: self.submitted, count: 1, outcome });
+            self.submitted += 1;
+        }
+        Ok(())
+    }
+
+    /// Nothing more is submitted, for this reason, which stands where the next outcome would.
+    fn refuse(&mut self, reason: PoolError) -> (u64, TaskError) {
+        self.items = None;
+        let place = self.submitted;
+        self.submitted += 1;
+        self.received += 1;
+        (place, reason.into())
     }
 
     /// Waits until something has come, and takes it; none at the deadline, or if nothing can come.
@@ -333,9 +350,9 @@ where
                 self.current = run;
                 continue;
             }
-            if let Err(error) = feeder.feed() {
-                feeder.items = None;
-                return Some(Err(error.into()));
+            if let Err(reason) = feeder.feed() {
+                self.errors.extend([feeder.refuse(reason)]);
+                continue;
             }
             match feeder.receive(deadline) {
                 Some(arrived) => {
@@ -403,9 +420,9 @@ where
                 (self.place, self.current) = (first, values.into_iter());
                 continue;
             }
-            if let Err(error) = feeder.feed() {
-                feeder.items = None;
-                return Some((feeder.submitted, Err(error.into())));
+            if let Err(reason) = feeder.feed() {
+                self.errors.push(feeder.refuse(reason));
+                continue;
             }
             let arrived = feeder.receive(deadline)?;
             self.runs = arrived.runs;

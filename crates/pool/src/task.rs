@@ -1,5 +1,6 @@
 //! One call, and the value that it will have.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicBool;
@@ -233,7 +234,8 @@ impl<R: DeserializeOwned + Send + 'static> Task<R> {
     pub fn on_done(&self, callback: impl FnOnce(&Result<R, TaskError>) + Send + 'static) {
         let mut state = self.slot.state();
         if let Some(outcome) = &state.outcome {
-            return callback(outcome);
+            let _ = catch_unwind(AssertUnwindSafe(|| callback(outcome)));
+            return;
         }
         if self.slot.is_ready() {
             return;
@@ -391,7 +393,7 @@ pub fn wait<R: DeserializeOwned + Send + 'static>(
 }
 
 /// Gives the outcomes of several tasks, of any pools, as they are done: each with its place among the
-/// tasks. Its `next` blocks. Dropping it leaves the tasks alone.
+/// tasks, and one that is there several times once. Its `next` blocks. Dropping it leaves the tasks alone.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -410,15 +412,18 @@ pub fn wait<R: DeserializeOwned + Send + 'static>(
 pub fn as_completed<R: DeserializeOwned + Send + 'static>(
     tasks: impl IntoIterator<Item = Task<R>>,
 ) -> AsCompleted<R> {
-    let tasks: Vec<Task<R>> = tasks.into_iter().collect();
-    let finished = Finished::of(tasks.iter());
+    let mut known = HashSet::new();
+    let tasks = tasks.into_iter().enumerate();
+    let tasks = tasks.filter(|(_, task)| known.insert(Arc::as_ptr(&task.slot)));
+    let tasks: Vec<(usize, Task<R>)> = tasks.collect();
+    let finished = Finished::of(tasks.iter().map(|(_, task)| task));
     AsCompleted { tasks, finished, given: 0 }
 }
 
 /// The iterator that [`as_completed`] gives.
 #[must_use = "nothing is waited for until `next` is called"]
 pub struct AsCompleted<R> {
-    tasks: Vec<Task<R>>,
+    tasks: Vec<(usize, Task<R>)>,
     finished: Arc<Finished>,
     given: usize,
 }
@@ -437,9 +442,9 @@ impl<R: DeserializeOwned + Send + 'static> AsCompleted<R> {
         if !self.finished.wait(deadline, |list| list.len() > given) {
             return None;
         }
-        let place = self.finished.places()[given];
+        let (place, task) = &self.tasks[self.finished.places()[given]];
         self.given += 1;
-        Some((place, self.tasks[place].take()))
+        Some((*place, task.take()))
     }
 }
 
