@@ -35,6 +35,8 @@ pub(crate) struct Member {
     pub(crate) allowance: u64,
     /// Since when it has nothing to do.
     pub(crate) idle_since: Duration,
+    /// The message with which it has not begun, and since when that is known.
+    hesitates: (u64, Duration),
     /// Why it is being killed.
     pub(crate) sentence: Option<Sentence>,
 }
@@ -106,6 +108,7 @@ impl Member {
             stale: false,
             allowance: allowance.unwrap_or(u64::MAX),
             idle_since: now,
+            hesitates: (u64::MAX, now),
             sentence: None,
         }
     }
@@ -121,6 +124,11 @@ impl Member {
     /// Whether another one is to take its place.
     pub(crate) fn is_worn(&self) -> bool {
         self.stale || self.status() == HEAVY
+    }
+
+    /// Whether the worker is not started yet that is to replace it.
+    pub(crate) fn awaits_replacement(&self, next_number: u64) -> bool {
+        matches!(self.course, Course::Replaced(number) if number >= next_number)
     }
 
     /// Whether it may be given messages.
@@ -218,6 +226,18 @@ impl Member {
             }
         }
         None
+    }
+
+    /// Since when it could have begun with its only message, if it has not.
+    pub(crate) fn hesitates_since(&mut self, now: Duration) -> Option<Duration> {
+        let flight = self.flights.front().filter(|_| self.flights.len() == 1)?;
+        if self.progress(flight).begun {
+            return None;
+        }
+        if self.hesitates.0 != flight.position {
+            self.hesitates = (flight.position, now);
+        }
+        Some(self.hesitates.1)
     }
 
     /// Takes back the last message that it has not begun with.
