@@ -332,7 +332,8 @@ impl Worker {
     }
 }
 
-/// A message that the worker is at. When it is dropped, the worker is through with it.
+/// A message that the worker is at. When it is dropped, the worker is through with it, unless it dies of a
+/// panic.
 #[derive(Debug)]
 pub struct Taken<'a> {
     desk: &'a Desk,
@@ -427,6 +428,9 @@ impl Taken<'_> {
 
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
         let nanoseconds = clock::now().saturating_sub(self.begun).as_nanos() as u64;
         let tray = self.tray();
         tray.worker.nanoseconds.store(nanoseconds, Relaxed);

@@ -14,6 +14,7 @@
 //! Whoever waits for something collects and gives out: see [`crowd`](crate::crowd). What takes long, or
 //! comes by itself (deaths, starts, deadlines), is the [`keeper`](crate::keeper)'s.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -82,6 +83,8 @@ pub(crate) struct State {
     /// By when jobs must be done.
     pub(crate) dues: Vec<(Deadline, Weak<Job>)>,
     pub(crate) idle_timeout: Option<Duration>,
+    /// When to look whether a worker has begun with what it was given.
+    pub(crate) doubt: Option<Deadline>,
 }
 
 /// A task that is run no more, because each worker died that ran it.
@@ -96,7 +99,16 @@ pub struct Quarantined {
 /// How many quarantined tasks are remembered.
 pub(crate) const QUARANTINE: usize = 100;
 
+/// After how long a message goes to a worker that has nothing to do, if the one that was given it has not
+/// begun: it may be stopped.
+const HESITATION: Duration = Duration::from_millis(10);
+
 type Found = Vec<(Arc<Job>, Delivery)>;
+
+thread_local! {
+    /// The pools for which this thread is the driver.
+    static DRIVEN: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+}
 
 impl Engine {
     pub(crate) fn new(settings: Settings, segment: Segment) -> Result<Engine, PoolError> {
@@ -120,6 +132,7 @@ impl Engine {
             armed: None,
             dues: Vec::new(),
             idle_timeout: settings.idle_timeout,
+            doubt: None,
         };
         Ok(Engine {
             id: u64::from(std::process::id()) << 32 | number,
@@ -156,7 +169,8 @@ impl Engine {
         state.note_due(&batch.job);
         state.backlog.push_back(batch);
         state.give_out();
-        let waits = unattended || !state.backlog.is_empty();
+        let waits = unattended || state.has_waiting();
+        state.chores |= state.idle_timeout.is_some() && !state.backlog.is_empty();
         let chores = std::mem::take(&mut state.chores);
         drop(state);
         if chores {
@@ -182,7 +196,10 @@ impl Engine {
         let mut found = Vec::new();
         let mut state = self.state();
         for batch in batches {
-            match state.members.iter_mut().find(|member| batch.only == Some(member.number)) {
+            let is_meant = |member: &&mut Member| {
+                batch.only == Some(member.number) && member.course != Course::Leaves
+            };
+            match state.members.iter_mut().find(is_meant) {
                 Some(member) => member.own.push_back(batch),
                 None => found.push(batch.fail(TaskError::Crashed(Vec::new()))),
             }
@@ -220,17 +237,20 @@ impl Engine {
         self.state().backlog.len()
     }
 
-    /// Collects what there is, gives out what waits, and tells whoever it is for.
-    pub(crate) fn turn(&self) {
+    /// Collects what there is, gives out what waits, and tells whoever it is for. Says when to look again
+    /// although the bell does not ring.
+    pub(crate) fn turn(&self) -> Option<Deadline> {
         let mut found = Vec::new();
         let mut state = self.state();
         state.turn(&mut found);
         let chores = std::mem::take(&mut state.chores);
+        let doubt = state.doubt;
         drop(state);
         self.deliver(found);
         if chores {
             self.call_keeper();
         }
+        doubt
     }
 
     /// Hands outcomes to whom they are for.
@@ -243,12 +263,18 @@ impl Engine {
 
     /// Waits until `sink` is ready; false at the deadline.
     pub(crate) fn wait(&self, sink: &Arc<dyn Sink>, deadline: Option<Deadline>) -> bool {
+        // A callback may wait, or drop the pool, on the thread that drives.
+        if DRIVEN.with_borrow(|driven| driven.contains(&self.id)) {
+            return self.drive(sink, deadline);
+        }
         while !sink.is_ready() {
             if deadline.is_some_and(|deadline| deadline.passed()) {
                 return false;
             }
             if let Role::Drive = self.crowd.join(sink, deadline) {
+                DRIVEN.with_borrow_mut(|driven| driven.push(self.id));
                 let ready = self.drive(sink, deadline);
+                DRIVEN.with_borrow_mut(Vec::pop);
                 self.crowd.step_down(|| self.needs_driver());
                 return ready;
             }
@@ -259,13 +285,17 @@ impl Engine {
     fn drive(&self, sink: &Arc<dyn Sink>, deadline: Option<Deadline>) -> bool {
         loop {
             self.hush();
-            self.turn();
+            let doubt = self.turn();
+            // It may be for something else than an outcome: room, or that a worker is ready.
+            self.crowd.tell();
             if sink.is_ready() {
                 return true;
             }
-            match deadline {
-                Some(deadline) if deadline.passed() => return false,
-                Some(deadline) => drop(self.bell.wait_timeout(deadline.remaining())),
+            if deadline.is_some_and(|deadline| deadline.passed()) {
+                return false;
+            }
+            match deadline.into_iter().chain(doubt).min() {
+                Some(until) => drop(self.bell.wait_timeout(until.remaining())),
                 None => self.bell.wait(),
             }
         }
@@ -380,6 +410,11 @@ impl State {
         (tasks, bytes)
     }
 
+    /// Whether something waits that has not begun: for a worker, or behind what one is at.
+    fn has_waiting(&self) -> bool {
+        !self.backlog.is_empty() || self.members.iter().any(|member| member.flights.len() > 1)
+    }
+
     pub(crate) fn needs_driver(&self) -> bool {
         let unattended = |member: &Member| {
             let mut flights = member.flights.iter();
@@ -389,7 +424,7 @@ impl State {
             !member.own.is_empty() || !member.is_ready() || member.course == Course::Retires
         };
         !self.has_ended()
-            && (!self.backlog.is_empty()
+            && (self.has_waiting()
                 || self.members.iter().any(|member| unattended(member) || waits(member)))
     }
 
@@ -397,6 +432,13 @@ impl State {
         self.collect(found);
         self.give_out();
         self.relieve();
+        // Its workers are to be told that they may go.
+        self.chores |=
+            matches!(self.phase, Phase::Closed) && self.is_idle() && self.stays_somebody();
+    }
+
+    fn stays_somebody(&self) -> bool {
+        self.members.iter().any(|member| member.course != Course::Leaves)
     }
 
     /// Collects what came of items.
@@ -461,9 +503,10 @@ impl State {
 
     /// Gives what waits to workers that have room for it.
     pub(crate) fn give_out(&mut self) {
+        self.doubt = None;
         for place in 0..self.members.len() {
             let member = &mut self.members[place];
-            while member.is_open()
+            while member.is_open_to_its_own()
                 && member.has_tray()
                 && let Some(batch) = member.own.pop_front()
             {
@@ -481,8 +524,9 @@ impl State {
             let Some(place) = self.least_busy(depth) else { break };
             let mut batch = self.backlog.pop_front().expect("it was looked at");
             let member = &mut self.members[place];
-            if member.allowance < u64::from(items) {
-                let rest = batch.split_off(member.allowance as u32);
+            let capacity = member.capacity(&batch);
+            if capacity < items {
+                let rest = batch.split_off(capacity);
                 self.backlog.push_front(rest);
             }
             if let Some(batch) = member.put(batch, &mut self.scratch) {
@@ -509,21 +553,36 @@ impl State {
         Some(place)
     }
 
-    /// Gives those who have nothing to do what waits behind others.
+    /// Gives those who have nothing to do what waits behind others, or for one that seems to be stopped.
     fn share(&mut self) {
         loop {
             let idle = self.members.iter().position(|it| it.is_open() && it.flights.is_empty());
             let Some(idle) = idle else { return };
             let busiest =
                 (0..self.members.len()).max_by_key(|place| self.members[*place].flights.len());
-            let Some(busiest) = busiest.filter(|it| self.members[*it].flights.len() > 1) else {
+            let busiest = busiest.filter(|it| self.members[*it].flights.len() > 1);
+            let Some(from) = busiest.or_else(|| self.late()) else { return };
+            let Some(mut batch) = self.members[from].take_back() else { return };
+            let rest = batch.split_off(self.members[idle].capacity(&batch));
+            let refused = self.members[idle].put(batch, &mut self.scratch);
+            self.backlog.extend(refused.into_iter().chain(Some(rest).filter(|it| it.items() > 0)));
+            if !self.backlog.is_empty() {
                 return;
-            };
-            let Some(batch) = self.members[busiest].take_back() else { return };
-            if let Some(batch) = self.members[idle].put(batch, &mut self.scratch) {
-                return self.backlog.push_front(batch);
             }
         }
+    }
+
+    /// A worker that should have begun with its only message by now.
+    fn late(&mut self) -> Option<usize> {
+        let now = clock::now();
+        let hesitates = |member: &mut Member| Some((member.hesitates_since(now)?, member.number));
+        let (since, number) = self.members.iter_mut().filter_map(hesitates).min()?;
+        let end = since.saturating_add(HESITATION);
+        if now < end {
+            self.doubt = Some(Deadline::at(end));
+            return None;
+        }
+        self.members.iter().position(|member| member.number == number)
     }
 
     /// Forgets what of a job has not begun, and sentences the workers that are at an item of it; says

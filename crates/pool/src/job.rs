@@ -137,6 +137,15 @@ impl Batch {
         self.ends.len() as u32
     }
 
+    /// How many items a message of at most `area` bytes has room for: those that come first.
+    pub(crate) fn fitting(&self, area: usize) -> u32 {
+        let room = area - HEADER_BYTES;
+        if self.bytes.len() <= room {
+            return self.items();
+        }
+        self.ends.partition_point(|end| *end as usize <= room) as u32
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.len()
     }

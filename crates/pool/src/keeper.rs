@@ -4,6 +4,7 @@
 //! workers rings. Everything that takes longer than a look happens here, outside the pool's lock: to
 //! wait for a death to be cleaned up after, and to start a process.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -34,10 +35,21 @@ const BEGINNING: Duration = Duration::from_millis(5);
 
 type Found = Vec<(Arc<Job>, Delivery)>;
 
+thread_local! {
+    /// The pool whose keeper this thread is.
+    static KEPT: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Whether this thread is the pool's keeper.
+pub(crate) fn is_keeper_of(engine: &Engine) -> bool {
+    KEPT.get() == engine.id
+}
+
 /// Starts the thread.
 pub(crate) fn start(engine: &Arc<Engine>) -> std::io::Result<()> {
     let engine = engine.clone();
     let keep = move || {
+        KEPT.set(engine.id);
         while !engine.keep() {}
     };
     thread::Builder::new().name("multiproc-pool".into()).spawn(keep).map(drop)
@@ -220,12 +232,12 @@ impl Engine {
         joined: &Result<(), JoinError>,
         found: &mut Found,
     ) -> Result<(), PoolError> {
-        if let Some(rest) = member.collect(found) {
+        while let Some(rest) = member.collect(found) {
             state.backlog.push_front(rest);
         }
         let was_ready = member.is_ready();
         let orderly = member.course == Course::Leaves;
-        if !orderly {
+        if !orderly && !state.has_ended() {
             state.deaths += 1;
         }
         let under_way = member.under_way().map(|(flight, item)| (flight.position, item));
@@ -411,6 +423,11 @@ impl Engine {
             }
         }
         let staying = state.members.iter().filter(|it| it.course == Course::Stays).count();
+        // Fewer are to be than when its replacement was wanted.
+        if staying >= state.target && state.starting == 0 {
+            let replaced = |it: &&mut Member| it.awaits_replacement(next_number);
+            state.members.iter_mut().filter(replaced).for_each(|it| it.course = Course::Retires);
+        }
         let surplus = staying.saturating_sub(state.target);
         let mut stay = state.members.iter_mut().filter(|it| it.course == Course::Stays);
         for _ in 0..surplus {
@@ -428,7 +445,11 @@ impl Engine {
         }
         let serving = state.members.iter().filter(|it| it.course == Course::Stays).count();
         let demand = match self.settings.idle_timeout {
-            Some(_) => serving.max(state.backlog.len().min(state.target)),
+            Some(_) => {
+                let awaiting = |it: &&Member| it.awaits_replacement(state.next_number);
+                let awaiting = state.members.iter().filter(awaiting).count();
+                (serving + awaiting).max(state.backlog.len()).min(state.target)
+            }
             None => state.target,
         };
         demand.saturating_sub(serving)
@@ -455,7 +476,7 @@ impl Engine {
             let timeout = self.settings.idle_timeout.filter(|_| idle)?;
             Some(Deadline::at(member.idle_since.saturating_add(timeout)))
         });
-        delayed.chain(dues).chain(sentences).chain(limits).chain(idle).min()
+        delayed.chain(dues).chain(sentences).chain(limits).chain(idle).chain(state.doubt).min()
     }
 }
 

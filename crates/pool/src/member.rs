@@ -38,6 +38,8 @@ pub(crate) struct Member {
     pub(crate) allowance: u64,
     /// Since when it has nothing to do.
     pub(crate) idle_since: Duration,
+    /// The message with which it has not begun, and since when that is known.
+    hesitates: (u64, Duration),
     /// Why it is being killed.
     pub(crate) sentence: Option<Sentence>,
 }
@@ -110,6 +112,7 @@ impl Member {
             stale: false,
             allowance: allowance.unwrap_or(u64::MAX),
             idle_since: now,
+            hesitates: (u64::MAX, now),
             sentence: None,
         }
     }
@@ -141,10 +144,26 @@ impl Member {
         self.stale || self.status() == HEAVY
     }
 
+    /// Whether the worker is not started yet that is to replace it.
+    pub(crate) fn awaits_replacement(&self, next_number: u64) -> bool {
+        matches!(self.course, Course::Replaced(number) if number >= next_number)
+    }
+
     /// Whether it may be given messages.
     pub(crate) fn is_open(&self) -> bool {
         let stays = matches!(self.course, Course::Stays | Course::Replaced(_));
         stays && self.sentence.is_none() && self.allowance > 0 && self.status() >= READY
+    }
+
+    /// Whether it may be given what nobody else may run.
+    pub(crate) fn is_open_to_its_own(&self) -> bool {
+        self.course != Course::Leaves && self.sentence.is_none() && self.status() >= READY
+    }
+
+    /// How many of the items of a batch it may be given in one message.
+    pub(crate) fn capacity(&self, batch: &Batch) -> u32 {
+        let fitting = batch.fitting(self.desk.area());
+        self.allowance.min(u64::from(fitting)) as u32
     }
 
     /// Whether it has room for another message.
@@ -225,6 +244,18 @@ impl Member {
             }
         }
         None
+    }
+
+    /// Since when it could have begun with its only message, if it has not.
+    pub(crate) fn hesitates_since(&mut self, now: Duration) -> Option<Duration> {
+        let flight = self.flights.front().filter(|_| self.flights.len() == 1)?;
+        if self.progress(flight).begun {
+            return None;
+        }
+        if self.hesitates.0 != flight.position {
+            self.hesitates = (flight.position, now);
+        }
+        Some(self.hesitates.1)
     }
 
     /// Takes back the last message that it has not begun with.

@@ -100,6 +100,10 @@ impl Drop for Owner {
 /// Kills all workers, and waits until they are gone.
 fn terminate(engine: &Arc<Engine>) {
     engine.end(&PoolError::Terminated);
+    if keeper::is_keeper_of(engine) {
+        // A callback dropped the last handle on the one thread that can see to it.
+        return;
+    }
     wait_until(engine, None, |engine| {
         let state = engine.state();
         state.members.is_empty() && state.starting == 0
@@ -782,18 +786,21 @@ pub struct Scope<'a> {
 
 /// A task of any type.
 trait Scoped {
-    fn finish(&self, cancel: bool);
+    fn forget(&self);
+    fn settle(&self);
 }
 
 impl<R: DeserializeOwned + Send + 'static> Scoped for Task<R> {
-    fn finish(&self, cancel: bool) {
-        if cancel
-            && let Some(engine) = &self.engine
+    fn forget(&self) {
+        if let Some(engine) = &self.engine
             && let Some(job) = self.job.as_ref().and_then(std::sync::Weak::upgrade)
         {
             engine.forget(&job);
         }
-        self.settle();
+    }
+
+    fn settle(&self) {
+        Task::settle(self);
     }
 }
 
@@ -816,8 +823,11 @@ impl Scope<'_> {
 
 impl Drop for Scope<'_> {
     fn drop(&mut self) {
-        let panicking = std::thread::panicking();
-        self.tasks.get_mut().drain(..).for_each(|task| task.finish(panicking));
+        let tasks = std::mem::take(self.tasks.get_mut());
+        if std::thread::panicking() {
+            tasks.iter().for_each(|task| task.forget());
+        }
+        tasks.iter().for_each(|task| task.settle());
     }
 }
 

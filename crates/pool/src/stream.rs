@@ -186,23 +186,22 @@ where
     {
         let (segment, area) = (&self.engine.segment, self.engine.settings.area);
         let mut batch = Batch::new(&self.job, self.submitted);
+        let mut refused = None;
+        // If it panics, it is not asked again, and what it gave for this message is not run.
+        let mut items = self.items.take();
         while (batch.items() as usize) < chunk && batch.has_room(area) {
-            let Some(item) = self.items.as_mut().and_then(Iterator::next) else {
-                self.items = None;
+            let Some(item) = items.as_mut().and_then(Iterator::next) else {
+                items = None;
                 break;
             };
-            let place = self.submitted;
-            self.submitted += 1;
             if let Err(reason) = batch.push(segment, area, item) {
-                self.results.deliver(Delivery {
-                    first: place,
-                    count: 1,
-                    outcome: Outcome::Failed(TaskError::Arguments(reason)),
-                });
+                refused = Some(reason);
                 break;
             }
         }
+        self.items = items;
         let (first, count) = (batch.first, batch.items());
+        self.submitted += u64::from(count);
         if count > 0
             && let Err(refusal) = self.engine.submit(batch)
         {
@@ -210,6 +209,11 @@ where
             self.items = None;
             let outcome = Outcome::Failed(refusal.into());
             self.results.deliver(Delivery { first, count, outcome });
+        }
+        if let Some(reason) = refused {
+            let outcome = Outcome::Failed(TaskError::Arguments(reason));
+            self.results.deliver(Delivery { first: self.submitted, count: 1, outcome });
+            self.submitted += 1;
         }
     }
 

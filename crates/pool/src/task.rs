@@ -1,5 +1,6 @@
 //! One call, and the value that it will have.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicBool;
@@ -8,14 +9,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use multiproc_ipc::family::desk;
-use multiproc_process::Panic;
+use multiproc_process::{Panic, family};
 use multiproc_sys::clock::Deadline;
 use serde::de::DeserializeOwned;
 
 use crate::engine::Engine;
 use crate::error::TaskError;
 use crate::job::{Delivery, Job, Outcome, Sink};
-use crate::worker::{PANIC, RESULT, VALUE};
+use crate::worker::{PANIC, RESULT, VALUE, first_outcome};
 
 /// Gives what has come of each item of a delivery, by its place in the job.
 pub(crate) fn each_outcome<R: DeserializeOwned>(
@@ -34,55 +35,46 @@ pub(crate) fn each_outcome<R: DeserializeOwned>(
         if item == last
             && let Some(letter) = &letter
         {
-            give(item, letter.read().map_err(|error| TaskError::Result(error.to_string())));
+            give(item, read(|| letter.read()));
             break;
         }
-        match read_outcome(rest, &worker, attempt) {
-            Ok((outcome, used)) => {
-                rest = &rest[used..];
-                give(item, outcome);
-            }
-            Err(error) => {
-                // Where the next one begins is not known.
-                rest = &[];
-                give(item, Err(error));
-            }
-        }
+        let Some((tag, outcome, others)) = first_outcome(rest) else {
+            give(item, Err(TaskError::Result("nothing came of it".into())));
+            continue;
+        };
+        rest = others;
+        give(item, read_outcome(tag, outcome, &worker, attempt).unwrap_or_else(Err));
     }
 }
 
-type Read<R> = Result<(Result<R, TaskError>, usize), TaskError>;
-
 #[inline]
-fn read_outcome<R: DeserializeOwned>(bytes: &[u8], worker: &Arc<str>, attempt: u32) -> Read<R> {
-    let unread = |error: multiproc_ipc::Error| TaskError::Result(error.to_string());
-    match bytes {
-        [VALUE, value @ ..] => {
-            desk::read(value).map(|(value, used)| (Ok(value), used + 1)).map_err(unread)
+fn read_outcome<R: DeserializeOwned>(
+    tag: u8,
+    bytes: &[u8],
+    worker: &Arc<str>,
+    attempt: u32,
+) -> Result<Result<R, TaskError>, TaskError> {
+    if tag == VALUE {
+        return read(|| desk::read(bytes)).map(|(value, _)| Ok(value));
+    }
+    let failure = match tag {
+        PANIC => {
+            let panic = Box::new(read(|| desk::read::<Panic>(bytes))?.0);
+            TaskError::Panicked { panic, worker: worker.clone(), attempt }
         }
-        [tag, failure @ ..] => {
-            let (failure, used) = match *tag {
-                PANIC => {
-                    let (panic, used) = desk::read::<Panic>(failure).map_err(unread)?;
-                    let panic = Box::new(panic);
-                    (TaskError::Panicked { panic, worker: worker.clone(), attempt }, used)
-                }
-                tag => {
-                    let (reason, used) = desk::read::<String>(failure).map_err(unread)?;
-                    let result = tag == RESULT;
-                    (
-                        if result {
-                            TaskError::Result(reason)
-                        } else {
-                            TaskError::Arguments(reason)
-                        },
-                        used,
-                    )
-                }
-            };
-            Ok((Err(failure), used + 1))
-        }
-        [] => Err(TaskError::Result("nothing came of it".into())),
+        RESULT => TaskError::Result(read(|| desk::read(bytes))?.0),
+        _ => TaskError::Arguments(read(|| desk::read(bytes))?.0),
+    };
+    Ok(Err(failure))
+}
+
+/// Reads what came of an item: by foreign code, on a thread that others wait for.
+#[inline]
+fn read<T>(work: impl FnOnce() -> Result<T, multiproc_ipc::Error>) -> Result<T, TaskError> {
+    match family::catch(work) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(TaskError::Result(error.to_string())),
+        Err(panic) => Err(TaskError::Result(format!("reading it panicked: {panic}"))),
     }
 }
 
@@ -242,7 +234,8 @@ impl<R: DeserializeOwned + Send + 'static> Task<R> {
     pub fn on_done(&self, callback: impl FnOnce(&Result<R, TaskError>) + Send + 'static) {
         let mut state = self.slot.state();
         if let Some(outcome) = &state.outcome {
-            return callback(outcome);
+            let _ = catch_unwind(AssertUnwindSafe(|| callback(outcome)));
+            return;
         }
         if self.slot.is_ready() {
             return;
@@ -400,7 +393,7 @@ pub fn wait<R: DeserializeOwned + Send + 'static>(
 }
 
 /// Gives the outcomes of several tasks, of any pools, as they are done: each with its place among the
-/// tasks. Its `next` blocks. Dropping it leaves the tasks alone.
+/// tasks, and one that is there several times once. Its `next` blocks. Dropping it leaves the tasks alone.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -419,15 +412,18 @@ pub fn wait<R: DeserializeOwned + Send + 'static>(
 pub fn as_completed<R: DeserializeOwned + Send + 'static>(
     tasks: impl IntoIterator<Item = Task<R>>,
 ) -> AsCompleted<R> {
-    let tasks: Vec<Task<R>> = tasks.into_iter().collect();
-    let finished = Finished::of(tasks.iter());
+    let mut known = HashSet::new();
+    let tasks = tasks.into_iter().enumerate();
+    let tasks = tasks.filter(|(_, task)| known.insert(Arc::as_ptr(&task.slot)));
+    let tasks: Vec<(usize, Task<R>)> = tasks.collect();
+    let finished = Finished::of(tasks.iter().map(|(_, task)| task));
     AsCompleted { tasks, finished, given: 0 }
 }
 
 /// The iterator that [`as_completed`] gives.
 #[must_use = "nothing is waited for until `next` is called"]
 pub struct AsCompleted<R> {
-    tasks: Vec<Task<R>>,
+    tasks: Vec<(usize, Task<R>)>,
     finished: Arc<Finished>,
     given: usize,
 }
@@ -446,9 +442,9 @@ impl<R: DeserializeOwned + Send + 'static> AsCompleted<R> {
         if !self.finished.wait(deadline, |list| list.len() > given) {
             return None;
         }
-        let place = self.finished.places()[given];
+        let (place, task) = &self.tasks[self.finished.places()[given]];
         self.given += 1;
-        Some((place, self.tasks[place].take()))
+        Some((*place, task.take()))
     }
 }
 

@@ -1,11 +1,16 @@
 //! What a worker does: takes messages from its desk, and runs the items in them.
 //!
 //! What comes of an item is `[ VALUE | the value ]`, `[ PANIC | what it said ]`,
-//! `[ RESULT | why it cannot be encoded ]` or `[ ARGUMENTS | why they cannot be read ]`. What is too long
-//! for the room that is left, or names what can only travel in a message of its own, is sent as a
-//! *letter*, with which the worker is through with the message: its owner gives out the rest again.
+//! `[ RESULT | why it cannot be encoded ]` or `[ ARGUMENTS | why they cannot be read ]`, each after its
+//! length, so that one that cannot be read costs no other. What is too long for the room that is left, or
+//! names what can only travel in a message of its own, is sent as a *letter*, with which the worker is
+//! through with the message: its owner gives out the rest again.
+//!
+//! The code of an item's types is as foreign as its function: all of it runs where a panic is caught, and
+//! has run when the item is published.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::fence;
@@ -16,7 +21,7 @@ use multiproc_ipc::{Error, Event, Numbers, Queue, SendError, Tally};
 use multiproc_process::{Panic, Target, family};
 use multiproc_sys::clock::Deadline;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::job::{BARE, HEADER_BYTES, PARCEL, QUIET, TIMED};
 
@@ -24,6 +29,22 @@ pub(crate) const VALUE: u8 = 0;
 pub(crate) const PANIC: u8 = 1;
 pub(crate) const RESULT: u8 = 2;
 pub(crate) const ARGUMENTS: u8 = 3;
+
+/// Bytes before what comes of an item: how long it is, and the tag.
+const PREFIX_BYTES: usize = 4;
+
+fn prefix(tag: u8, bytes: usize) -> [u8; PREFIX_BYTES] {
+    ((bytes as u32) << 8 | u32::from(tag)).to_le_bytes()
+}
+
+/// The tag of what came of the first item of `bytes`, what came of it, and the bytes of the others.
+#[inline]
+pub(crate) fn first_outcome(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (prefix, rest) = bytes.split_first_chunk()?;
+    let prefix = u32::from_le_bytes(*prefix);
+    let (outcome, others) = rest.split_at_checked((prefix >> 8) as usize)?;
+    Some((prefix as u8, outcome, others))
+}
 
 /// What a worker says of itself: it is about to run the initializer.
 pub(crate) const STARTING: u32 = 0;
@@ -188,7 +209,7 @@ fn serve(post: &Post) {
 fn run(taken: &mut Taken<'_>, post: &Post) {
     let entry = taken.message().first_chunk::<8>().map(|name| u64::from_le_bytes(*name) as usize);
     let Some(address) = entry.and_then(family::find_code) else {
-        return put_failure(taken, ARGUMENTS, &"a message that names no function");
+        return put_reason(taken, ARGUMENTS, "a message that names no function".into());
     };
     // SAFETY: the pool, which executes the same file (checked when this process was started), took the
     // name from an `Entry` inside the image's code.
@@ -228,29 +249,38 @@ where
         if item > 0 && taken.room().len() < ROOM_MIN {
             return;
         }
-        let arguments = match read_item::<A>(taken.message().get(at..).unwrap_or_default(), post) {
-            Ok((arguments, bytes)) => {
-                at += bytes;
-                arguments
-            }
-            // Where the next one begins is not known. It comes again, in a message of its own.
-            Err(error) => return put_failure(taken, ARGUMENTS, &error.to_string()),
-        };
         if timed {
             taken.begin_item();
         }
-        UNDER_WAY.set(true);
-        let result = family::catch(|| function.call(arguments));
+        let mut next = None;
+        let written = family::catch(|| {
+            let bytes = taken.message().get(at..).unwrap_or_default();
+            let (arguments, bytes) = match read_item::<A>(bytes, post) {
+                Ok(read) => read,
+                Err(error) => return Written::Refused(ARGUMENTS, error.to_string()),
+            };
+            next = Some(at + bytes);
+            UNDER_WAY.set(true);
+            let value = function.call(arguments);
+            UNDER_WAY.set(false);
+            write_value(taken.room(), post, value)
+        });
         UNDER_WAY.set(false);
-        let through = match result {
-            Ok(value) => put_value(taken, post, value),
+        let letter = matches!(written, Ok(Written::Letter));
+        match written {
+            Ok(Written::Here(bytes)) => publish(taken, bytes, false),
+            Ok(Written::Letter) => publish(taken, 0, true),
+            Ok(Written::Refused(tag, reason)) => put_reason(taken, tag, reason),
             Err(panic) => put_panic(taken, panic),
-        };
+        }
         if timed {
             taken.end_item();
         }
-        if through {
-            return;
+        match next {
+            Some(next) if !letter => at = next,
+            // If its arguments could not be read, it is not known where those of the next one begin. It
+            // comes again, in a message of its own.
+            _ => return,
         }
     }
 }
@@ -279,32 +309,63 @@ fn publish(taken: &mut Taken<'_>, bytes: usize, letter: bool) {
     }
 }
 
-/// Whether the worker is through with the message.
-fn put_value<R: Serialize + DeserializeOwned>(
-    taken: &mut Taken<'_>,
-    post: &Post,
-    value: R,
-) -> bool {
-    if let [tag, room @ ..] = taken.room()
-        && let Some(bytes) = desk::write(&value, room)
-    {
-        *tag = VALUE;
-        publish(taken, 1 + bytes, false);
-        return false;
-    }
-    match desk::retyped::<(), R>(&post.letters).send(value) {
-        Ok(()) => publish(taken, 0, true),
-        Err(SendError::Refused { error, .. }) => {
-            put_failure(taken, RESULT, &error.to_string());
-            return false;
-        }
-        Err(error) => put_failure(taken, RESULT, &error.to_string()),
-    }
-    true
+/// How a value was passed on, or why not.
+enum Written {
+    /// It takes so many bytes of the room.
+    Here(usize),
+    Letter,
+    Refused(u8, String),
 }
 
-fn put_panic(taken: &mut Taken<'_>, mut panic: Panic) -> bool {
-    CONTRIBUTION.take();
+/// A value that is sent, and stays here.
+struct Lent<R>(Rc<R>);
+
+impl<R: Serialize> Serialize for Lent<R> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de, R: Deserialize<'de>> Deserialize<'de> for Lent<R> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Lent<R>, D::Error> {
+        R::deserialize(deserializer).map(|value| Lent(Rc::new(value)))
+    }
+}
+
+#[inline]
+fn write_value<R>(room: &mut [u8], post: &Post, value: R) -> Written
+where
+    R: Serialize + DeserializeOwned,
+{
+    if let Some((place, room)) = room.split_first_chunk_mut()
+        && let Some(bytes) = desk::write(&value, room)
+    {
+        *place = prefix(VALUE, bytes);
+        discard(value);
+        return Written::Here(PREFIX_BYTES + bytes);
+    }
+    let value = Rc::new(value);
+    // Sent is sent: a panic of its drop would leave a letter behind that stands for another item.
+    let sent = desk::retyped::<(), Lent<R>>(&post.letters).send(Lent(value.clone()));
+    let written = match &sent {
+        Ok(()) => Written::Letter,
+        Err(SendError::Refused { error, .. }) => Written::Refused(RESULT, error.to_string()),
+        Err(error) => Written::Refused(RESULT, error.to_string()),
+    };
+    drop(sent);
+    discard(value);
+    written
+}
+
+/// Drops what was passed on. A panic of that is told on stderr.
+#[inline]
+fn discard<T>(value: T) {
+    if std::mem::needs_drop::<T>() {
+        let _ = family::catch(|| drop(value));
+    }
+}
+
+fn put_panic(taken: &mut Taken<'_>, mut panic: Panic) {
     let room = taken.room().len();
     if panic.message.len() + panic.backtrace.len() + panic.location.len() + ROOM_MIN / 2 > room {
         shorten(&mut panic.backtrace, room / 2);
@@ -312,7 +373,11 @@ fn put_panic(taken: &mut Taken<'_>, mut panic: Panic) -> bool {
         shorten(&mut panic.location, room / 8);
     }
     put_failure(taken, PANIC, &panic);
-    false
+}
+
+fn put_reason(taken: &mut Taken<'_>, tag: u8, mut reason: String) {
+    shorten(&mut reason, taken.room().len().saturating_sub(ROOM_MIN / 2));
+    put_failure(taken, tag, &reason);
 }
 
 fn shorten(text: &mut String, bytes: usize) {
@@ -321,12 +386,13 @@ fn shorten(text: &mut String, bytes: usize) {
 
 fn put_failure<E: Serialize>(taken: &mut Taken<'_>, tag: u8, failure: &E) {
     CONTRIBUTION.take();
-    let bytes = match taken.room() {
-        [place, room @ ..] => {
-            *place = tag;
-            1 + desk::write(failure, room).unwrap_or(0)
+    let bytes = match taken.room().split_first_chunk_mut() {
+        Some((place, room)) => {
+            let bytes = desk::write(failure, room).unwrap_or(0);
+            *place = prefix(tag, bytes);
+            PREFIX_BYTES + bytes
         }
-        [] => 0,
+        None => 0,
     };
     taken.publish(bytes, false);
 }
