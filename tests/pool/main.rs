@@ -1,5 +1,7 @@
 //! Pools, as Python's `Pool` and `ProcessPoolExecutor` are tested, and where their tests have holes.
 
+mod guests;
+
 use multiproc::Pool;
 
 multiproc::init_before_main!();

@@ -101,6 +101,9 @@ pub enum TaskError {
     /// What it returned cannot be encoded, or not be read.
     #[error("its result cannot be passed on: {0}")]
     Result(String),
+    /// In a process that does not have the pool: what its error says where the pool is.
+    #[error("{0}")]
+    Elsewhere(String),
     /// The pool has ended before it.
     #[error(transparent)]
     Pool(#[from] PoolError),

@@ -13,6 +13,7 @@
 //! | `crowd` | who waits, and who of them looks for all |
 //! | `keeper` | deaths, starts, deadlines |
 //! | `worker` | the other side of the desk |
+//! | `guest` | a pool that another process has |
 //! | `stderr` | the last lines that a worker wrote |
 //!
 //! What a pool and a worker have between them is a *desk*, in `multiproc-ipc`: see there what a death can
@@ -23,6 +24,7 @@ mod bar;
 mod crowd;
 mod engine;
 mod error;
+mod guest;
 mod job;
 mod keeper;
 mod member;

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use multiproc_ipc::family::desk;
-use multiproc_ipc::{Array, Plain, Segment};
+use multiproc_ipc::{Array, Plain, Segment, Sender};
 use multiproc_process::{StartMethod, Target, family};
 use multiproc_sys::clock::Deadline;
 use serde::de::DeserializeOwned;
@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::engine::{Engine, Phase, Quarantined};
 use crate::error::{PoolError, TaskError};
+use crate::guest::{self, Conditions, Request};
 use crate::job::{Batch, Delivery, Job, Sink, Terms};
 use crate::keeper;
 use crate::member::Member;
@@ -65,8 +66,13 @@ use crate::worker::{entry_of, own_pool};
 /// # Nesting
 ///
 /// A pool can be passed to its own tasks. There it runs what is submitted at once, in the worker itself and
-/// in its own thread: so no task ever waits for a worker that waits for it. It cannot be passed to
-/// other processes.
+/// in its own thread: so no task ever waits for a worker that waits for it.
+///
+/// # Several processes
+///
+/// A pool can be passed to other processes of its family, which share it: what they submit is run by its
+/// workers, at the request of the process that has it. It costs a message there and one back, and some
+/// calls do nothing there: to cancel a task, to resize, close or end the pool, or to look at its workers.
 #[derive(Clone)]
 #[doc(alias = "ProcessPoolExecutor")]
 #[doc(alias = "Executor")]
@@ -84,11 +90,25 @@ enum Place {
     Owner(Arc<Owner>),
     /// A worker of the pool with this number.
     Worker(u64),
+    /// Another process, and where it sends its requests.
+    Guest { number: u64, requests: Sender<Request>, segment: Segment },
 }
 
 /// Ends the pool when the last handle is dropped.
-struct Owner {
+pub(crate) struct Owner {
     engine: Arc<Engine>,
+    /// Where other processes send their requests, once the pool was passed to one.
+    guests: OnceLock<Sender<Request>>,
+}
+
+impl Owner {
+    fn guests(self: &Arc<Self>) -> Result<Sender<Request>, PoolError> {
+        if let Some(requests) = self.guests.get() {
+            return Ok(requests.clone());
+        }
+        let requests = guest::receive(self, &self.engine.segment)?;
+        Ok(self.guests.get_or_init(|| requests).clone())
+    }
 }
 
 impl Drop for Owner {
@@ -131,6 +151,14 @@ fn wait_until(
 ) -> bool {
     let sink: Arc<dyn Sink> = Arc::new(When { engine: engine.clone(), holds });
     engine.wait(&sink, deadline)
+}
+
+/// What is to be done about a map.
+enum Begun<I, R> {
+    /// Its items are to be fed to the pool.
+    Fed(Feeder<I, R>),
+    /// Nothing: this has come of them.
+    Done(Vec<Result<R, TaskError>>),
 }
 
 /// How long a submission may block.
@@ -185,7 +213,6 @@ impl Pool {
                  forked: use StartMethod::ForkServer",
             ));
         }
-        let terms = Terms { time_limit: settings.time_limit, due: None, retries: settings.retries };
         let workers = settings.workers;
         let engine = Arc::new(Engine::new(settings, segment)?);
         engine.state().starting = workers;
@@ -197,16 +224,10 @@ impl Pool {
         keeper::start(&engine).map_err(|source| {
             PoolError::from(multiproc_process::SpawnError::Descriptors(source))
         })?;
-        let owner = Arc::new(Owner { engine });
+        let owner = Arc::new(Owner { engine, guests: OnceLock::new() });
         match refused {
             Some(reason) => Err(reason),
-            None => Ok(Pool {
-                place: Place::Owner(owner),
-                terms,
-                chunk: None,
-                within: None,
-                hook: None,
-            }),
+            None => Ok(Pool::of(owner)),
         }
     }
 
@@ -246,10 +267,28 @@ impl Pool {
         self.on_progress(move |progress| crate::bar::show(&bar, progress))
     }
 
+    /// A handle of a pool in the process that has it.
+    pub(crate) fn of(owner: Arc<Owner>) -> Pool {
+        let Settings { time_limit, retries, .. } = owner.engine.settings;
+        let terms = Terms { time_limit, due: None, retries };
+        Pool { place: Place::Owner(owner), terms, chunk: None, within: None, hook: None }
+    }
+
+    /// The same pool, on these terms.
+    pub(crate) fn under(self, conditions: Conditions) -> Pool {
+        let Conditions { time_limit, within, retries } = conditions;
+        Pool { terms: Terms { time_limit, due: None, retries }, within, ..self }
+    }
+
+    fn conditions(&self) -> Conditions {
+        let Terms { time_limit, retries, .. } = self.terms;
+        Conditions { time_limit, within: self.within, retries }
+    }
+
     fn engine(&self) -> Option<&Arc<Engine>> {
         match &self.place {
             Place::Owner(owner) => Some(&owner.engine),
-            Place::Worker(_) => None,
+            Place::Worker(_) | Place::Guest { .. } => None,
         }
     }
 
@@ -336,6 +375,14 @@ impl Pool {
         A: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned + Send + 'static,
     {
+        if let Place::Guest { requests, segment, .. } = &self.place {
+            let asked = guest::submit::<F, A, R>(requests, segment, arguments, self.conditions());
+            return match asked {
+                Ok(elsewhere) => Ok(Task::elsewhere(elsewhere)),
+                Err(TaskError::Pool(reason)) => Err(reason),
+                Err(error) => Ok(Task::done(Err(error))),
+            };
+        }
         let Some(engine) = self.engine() else {
             return Ok(Task::done(run_here(|| function.call(arguments))));
         };
@@ -347,16 +394,22 @@ impl Pool {
             Ok(()) => put(engine, batch, patience)?,
             Err(reason) => slot.set(Err(TaskError::Arguments(reason))),
         }
-        Ok(Task { engine: Some(engine.clone()), job: Some(weak), slot })
+        Ok(Task { engine: Some(engine.clone()), elsewhere: None, job: Some(weak), slot })
     }
 
     fn feeder<F, A, I>(&self, function: F, items: I) -> Result<Source<I, F::Output>, PoolError>
     where
         F: Target<A>,
         F::Output: Serialize + DeserializeOwned + Send + 'static,
-        A: Serialize + DeserializeOwned,
+        A: Serialize + DeserializeOwned + Send + 'static,
         I: Iterator<Item = A> + Send + 'static,
     {
+        if let Place::Guest { requests, segment, .. } = &self.place {
+            let (requests, segment, terms) = (requests.clone(), segment.clone(), self.conditions());
+            let next =
+                guest::stream::<F, A, F::Output>(requests, segment, items, terms, self.chunk);
+            return Ok(Source::Here(Box::new(next)));
+        }
         let Some(engine) = self.engine() else {
             let mut items = items;
             let next = move || items.next().map(|item| run_here(|| function.call(item)));
@@ -400,24 +453,83 @@ impl Pool {
         self.run_all(function, items.into_iter())
     }
 
-    fn run_all<F, A, I, R>(&self, function: F, items: I) -> Result<Vec<R>, TaskError>
+    /// As [`map`](Pool::map), and gives what has come of each item: values beside errors.
+    ///
+    /// # Errors
+    /// Those of [`PoolError`] that say why the pool takes no tasks.
+    #[doc(alias = "return_exceptions")]
+    pub fn map_all<F, T, I, R>(
+        &self,
+        function: F,
+        items: I,
+    ) -> Result<Vec<Result<R, TaskError>>, PoolError>
+    where
+        F: Target<(T,), Output = R>,
+        T: Serialize + DeserializeOwned + Send + 'static,
+        I: IntoIterator<Item = T>,
+        I::IntoIter: Send,
+        R: Serialize + DeserializeOwned + Send + 'static,
+    {
+        self.run_each(function, items.into_iter().map(|item| (item,)))
+    }
+
+    pub(crate) fn run_each<F, A, I, R>(
+        &self,
+        function: F,
+        items: I,
+    ) -> Result<Vec<Result<R, TaskError>>, PoolError>
     where
         F: Target<A, Output = R>,
-        A: Serialize + DeserializeOwned,
+        A: Serialize + DeserializeOwned + Send + 'static,
         I: Iterator<Item = A>,
         R: Serialize + DeserializeOwned + Send + 'static,
     {
-        let Some(engine) = self.engine() else {
-            return items.map(|item| run_here(|| function.call(item))).collect();
+        Ok(match self.begin(function, items)? {
+            Begun::Fed(feeder) => feeder.run_each(),
+            Begun::Done(outcomes) => outcomes,
+        })
+    }
+
+    fn run_all<F, A, I, R>(&self, function: F, items: I) -> Result<Vec<R>, TaskError>
+    where
+        F: Target<A, Output = R>,
+        A: Serialize + DeserializeOwned + Send + 'static,
+        I: Iterator<Item = A>,
+        R: Serialize + DeserializeOwned + Send + 'static,
+    {
+        match self.begin(function, items)? {
+            Begun::Fed(feeder) => feeder.run(),
+            Begun::Done(outcomes) => outcomes.into_iter().collect(),
+        }
+    }
+
+    /// Makes it possible to feed items to the pool, or has all of them run where there is nothing to feed.
+    fn begin<F, A, I, R>(&self, function: F, items: I) -> Result<Begun<I, R>, PoolError>
+    where
+        F: Target<A, Output = R>,
+        A: Serialize + DeserializeOwned + Send + 'static,
+        I: Iterator<Item = A>,
+        R: Serialize + DeserializeOwned + Send + 'static,
+    {
+        let engine = match &self.place {
+            Place::Owner(owner) => &owner.engine,
+            Place::Worker(_) => {
+                let outcomes = items.map(|item| run_here(|| function.call(item)));
+                return Ok(Begun::Done(outcomes.collect()));
+            }
+            Place::Guest { requests, segment, .. } => {
+                let (requests, segment, terms) =
+                    (requests.clone(), segment.clone(), self.conditions());
+                let next = guest::stream::<F, A, R>(requests, segment, items, terms, self.chunk);
+                return Ok(Begun::Done(std::iter::from_fn(next).collect()));
+            }
         };
         if let Some(refusal) = engine.refusal() {
-            return Err(refusal.into());
+            return Err(refusal);
         }
-        let entry = entry_of::<F, A>().map_err(PoolError::from)?;
-        let feeder = Feeder::new(engine, items, self.chunk, self.hook.clone(), |sink| {
-            self.job(entry, sink, engine, true)
-        });
-        feeder.run()
+        let entry = entry_of::<F, A>()?;
+        let job = |sink| self.job(entry, sink, engine, true);
+        Ok(Begun::Fed(Feeder::new(engine, items, self.chunk, self.hook.clone(), job)))
     }
 
     /// Runs a function on every item, for its effects. Blocks until all are done.
@@ -585,7 +697,12 @@ impl Pool {
                 Ok(()) => batches.push(batch),
                 Err(reason) => slot.set(Err(TaskError::Arguments(reason))),
             }
-            tasks.push(Task { engine: Some(engine.clone()), job: Some(weak), slot });
+            tasks.push(Task {
+                engine: Some(engine.clone()),
+                elsewhere: None,
+                job: Some(weak),
+                slot,
+            });
         }
         engine.submit_to_each(batches);
         Ok(tasks.into_iter().map(Task::wait).collect())
@@ -790,7 +907,7 @@ trait Scoped {
     fn settle(&self);
 }
 
-impl<R: DeserializeOwned + Send + 'static> Scoped for Task<R> {
+impl<R: Serialize + DeserializeOwned + Send + 'static> Scoped for Task<R> {
     fn forget(&self) {
         if let Some(engine) = &self.engine
             && let Some(job) = self.job.as_ref().and_then(std::sync::Weak::upgrade)
@@ -846,30 +963,44 @@ impl fmt::Debug for Pool {
     }
 }
 
-/// What a pool is where it is passed to one of its own tasks: its number, and the terms.
+/// A pool as it travels: its number, the terms, and where to send requests.
 #[derive(Serialize, Deserialize)]
 struct Passed {
     number: u64,
-    retries: u32,
+    conditions: Conditions,
+    chunk: Option<usize>,
+    requests: Option<Sender<Request>>,
 }
 
 impl Serialize for Pool {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let number = match &self.place {
             Place::Owner(owner) => owner.engine.id,
-            Place::Worker(number) => *number,
+            Place::Worker(number) | Place::Guest { number, .. } => *number,
         };
-        Passed { number, retries: self.terms.retries }.serialize(serializer)
+        let requests = match &self.place {
+            Place::Owner(owner) => Some(owner.guests().map_err(serde::ser::Error::custom)?),
+            Place::Guest { requests, .. } => Some(requests.clone()),
+            Place::Worker(_) => None,
+        };
+        Passed { number, conditions: self.conditions(), chunk: self.chunk, requests }
+            .serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Pool {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Pool, D::Error> {
-        let Passed { number, retries } = Passed::deserialize(deserializer)?;
-        if own_pool() != number {
-            return Err(serde::de::Error::custom("a pool can be passed to its own tasks only"));
-        }
-        let terms = Terms { time_limit: None, due: None, retries };
-        Ok(Pool { place: Place::Worker(number), terms, chunk: None, within: None, hook: None })
+        use serde::de::Error;
+        let Passed { number, conditions, chunk, requests } = Passed::deserialize(deserializer)?;
+        let place = match requests {
+            _ if own_pool() == number => Place::Worker(number),
+            Some(requests) => {
+                let segment = Segment::current().map_err(Error::custom)?;
+                Place::Guest { number, requests, segment }
+            }
+            None => return Err(Error::custom("a worker cannot pass its own pool on")),
+        };
+        let terms = Terms { time_limit: None, due: None, retries: 0 };
+        Ok(Pool { place, terms, chunk, within: None, hook: None }.under(conditions))
     }
 }

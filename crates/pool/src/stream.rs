@@ -235,29 +235,48 @@ where
     }
 
     /// Runs all, and gives all values in order; the first of the errors, if there are any.
-    pub(crate) fn run(mut self) -> Result<Vec<R>, TaskError>
+    pub(crate) fn run(self) -> Result<Vec<R>, TaskError>
     where
         I::Item: Serialize + DeserializeOwned,
     {
-        let (mut runs, mut first) = (Vec::new(), None::<(u64, TaskError)>);
+        let (count, runs, errors) = self.gather();
+        if let Some((_, error)) = errors.into_iter().next() {
+            return Err(error);
+        }
+        let mut values = Vec::with_capacity(count as usize);
+        runs.into_iter().for_each(|(_, mut run)| values.append(&mut run));
+        Ok(values)
+    }
+
+    /// Runs all, and gives what has come of each, in order.
+    pub(crate) fn run_each(self) -> Vec<Result<R, TaskError>>
+    where
+        I::Item: Serialize + DeserializeOwned,
+    {
+        let (count, runs, mut errors) = self.gather();
+        let mut values = runs.into_iter().flat_map(|(_, run)| run);
+        let outcome = |place| match errors.remove(&place) {
+            Some(error) => Err(error),
+            None => values.next().ok_or(TaskError::Pending),
+        };
+        (0..count).map(outcome).collect()
+    }
+
+    /// Runs all: how many there were, and what came of them, in order.
+    fn gather(mut self) -> (u64, Vec<(u64, Vec<R>)>, BTreeMap<u64, TaskError>)
+    where
+        I::Item: Serialize + DeserializeOwned,
+    {
+        let (mut runs, mut errors) = (Vec::new(), BTreeMap::new());
         loop {
             self.feed();
             let Some(arrived) = self.receive(None) else { break };
             self.yielded = self.received;
             runs.extend(arrived.runs);
-            for (place, error) in arrived.errors {
-                if first.as_ref().is_none_or(|(known, _)| place < *known) {
-                    first = Some((place, error));
-                }
-            }
-        }
-        if let Some((_, error)) = first {
-            return Err(error);
+            errors.extend(arrived.errors);
         }
         runs.sort_unstable_by_key(|(first, _)| *first);
-        let mut values = Vec::with_capacity(self.submitted as usize);
-        runs.into_iter().for_each(|(_, mut run)| values.append(&mut run));
-        Ok(values)
+        (self.submitted, runs, errors)
     }
 }
 
@@ -299,7 +318,8 @@ pub struct ImapUnordered<I, R> {
 /// Where outcomes come from.
 pub(crate) enum Source<I, R> {
     Pool(Feeder<I, R>),
-    /// From this process, in which each item is run when it is asked for.
+    /// One after the other: from this process, which runs each when it is asked for, or from the one that
+    /// has the pool.
     Here(Box<dyn FnMut() -> Option<Result<R, TaskError>> + Send>),
 }
 

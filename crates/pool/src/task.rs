@@ -11,10 +11,12 @@ use std::time::Duration;
 use multiproc_ipc::family::desk;
 use multiproc_process::{Panic, family};
 use multiproc_sys::clock::Deadline;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::engine::Engine;
 use crate::error::TaskError;
+use crate::guest::Elsewhere;
 use crate::job::{Delivery, Job, Outcome, Sink};
 use crate::worker::{PANIC, RESULT, VALUE, first_outcome};
 
@@ -104,6 +106,11 @@ impl<R> Slot<R> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether it is known what has come of it.
+    pub(crate) fn is_set(&self) -> bool {
+        self.done.load(SeqCst)
+    }
+
     /// Says what has come of it, once.
     pub(crate) fn set(&self, outcome: Result<R, TaskError>) {
         if self.done.load(SeqCst) {
@@ -146,15 +153,22 @@ impl<R: DeserializeOwned + Send> Sink for Slot<R> {
 #[doc(alias = "Future")]
 #[must_use = "nothing says whether the task has failed, unless it is waited for"]
 pub struct Task<R> {
-    /// None of one that was run at once, where it was submitted.
+    /// None of one that was run at once where it was submitted, or that another process has.
     pub(crate) engine: Option<Arc<Engine>>,
+    /// Where its outcome comes from, if another process has the pool.
+    pub(crate) elsewhere: Option<Arc<Elsewhere<R>>>,
     pub(crate) job: Option<Weak<Job>>,
     pub(crate) slot: Arc<Slot<R>>,
 }
 
 impl<R> Clone for Task<R> {
     fn clone(&self) -> Task<R> {
-        Task { engine: self.engine.clone(), job: self.job.clone(), slot: self.slot.clone() }
+        Task {
+            engine: self.engine.clone(),
+            elsewhere: self.elsewhere.clone(),
+            job: self.job.clone(),
+            slot: self.slot.clone(),
+        }
     }
 }
 
@@ -165,12 +179,18 @@ impl<R> fmt::Debug for Task<R> {
     }
 }
 
-impl<R: DeserializeOwned + Send + 'static> Task<R> {
+impl<R: Serialize + DeserializeOwned + Send + 'static> Task<R> {
     /// One that was run already.
     pub(crate) fn done(outcome: Result<R, TaskError>) -> Task<R> {
         let slot = Slot::new();
         slot.set(outcome);
-        Task { engine: None, job: None, slot: Arc::new(slot) }
+        Task { engine: None, elsewhere: None, job: None, slot: Arc::new(slot) }
+    }
+
+    /// One that another process's pool runs.
+    pub(crate) fn elsewhere(elsewhere: Elsewhere<R>) -> Task<R> {
+        let (elsewhere, slot) = (Some(Arc::new(elsewhere)), Arc::new(Slot::new()));
+        Task { engine: None, elsewhere, job: None, slot }
     }
 
     /// Waits for its value. Blocks.
@@ -214,7 +234,8 @@ impl<R: DeserializeOwned + Send + 'static> Task<R> {
     /// its worker, which is replaced, and nothing else is: as at the end of a
     /// [time limit](crate::Builder::time_limit). Doesn't wait for that.
     ///
-    /// Its error is [`TaskError::Cancelled`], unless it was faster.
+    /// Its error is [`TaskError::Cancelled`], unless it was faster. In a process that does not have the pool,
+    /// it goes on.
     pub fn cancel(&self) -> bool {
         if self.is_done() {
             return false;
@@ -246,7 +267,7 @@ impl<R: DeserializeOwned + Send + 'static> Task<R> {
     }
 
     /// Calls `watcher` once the outcome is there, with whether it is an error; at once if it is.
-    fn watch(&self, watcher: impl FnOnce(bool) + Send + 'static) {
+    pub(crate) fn watch(&self, watcher: impl FnOnce(bool) + Send + 'static) {
         let mut state = self.slot.state();
         if self.slot.is_ready() {
             let failed = matches!(state.outcome, Some(Err(_)));
@@ -266,24 +287,34 @@ impl<R: DeserializeOwned + Send + 'static> Task<R> {
         if let Some(engine) = &self.engine {
             engine.call_keeper();
         }
+        if self.elsewhere.is_some() {
+            let task = self.clone();
+            let wait = move || task.settle();
+            // Without the thread, it is noticed when somebody waits.
+            let _ = std::thread::Builder::new().name("multiproc-task".into()).spawn(wait);
+        }
     }
 
     /// Looks what workers have done, if nobody else does.
     fn look(&self) {
-        if !self.slot.is_ready()
-            && let Some(engine) = &self.engine
-        {
+        if self.slot.is_ready() {
+            return;
+        }
+        if let Some(engine) = &self.engine {
             engine.turn();
+        }
+        if let Some(elsewhere) = &self.elsewhere {
+            elsewhere.receive(&self.slot, Some(Deadline::after(Duration::ZERO)));
         }
     }
 
-    fn ready_by(&self, deadline: Option<Deadline>) -> bool {
-        match &self.engine {
-            Some(engine) => {
-                let sink: Arc<dyn Sink> = self.slot.clone();
-                engine.wait(&sink, deadline)
-            }
-            None => true,
+    fn ready_by(&self, deadline: Option<Deadline>) {
+        if let Some(engine) = &self.engine {
+            let sink: Arc<dyn Sink> = self.slot.clone();
+            engine.wait(&sink, deadline);
+        }
+        if let Some(elsewhere) = &self.elsewhere {
+            elsewhere.receive(&self.slot, deadline);
         }
     }
 
@@ -319,7 +350,7 @@ struct Finished {
 }
 
 impl Finished {
-    fn of<'a, R: DeserializeOwned + Send + 'static>(
+    fn of<'a, R: Serialize + DeserializeOwned + Send + 'static>(
         tasks: impl Iterator<Item = &'a Task<R>>,
     ) -> Arc<Finished> {
         let finished = Finished { list: Mutex::new(Vec::new()), changed: Condvar::new() };
@@ -375,7 +406,7 @@ impl Finished {
 /// ```
 #[doc(alias = "FIRST_COMPLETED")]
 #[doc(alias = "ALL_COMPLETED")]
-pub fn wait<R: DeserializeOwned + Send + 'static>(
+pub fn wait<R: Serialize + DeserializeOwned + Send + 'static>(
     tasks: &[Task<R>],
     until: Until,
     timeout: Option<Duration>,
@@ -409,7 +440,7 @@ pub fn wait<R: DeserializeOwned + Send + 'static>(
 /// # Ok(())
 /// # }
 /// ```
-pub fn as_completed<R: DeserializeOwned + Send + 'static>(
+pub fn as_completed<R: Serialize + DeserializeOwned + Send + 'static>(
     tasks: impl IntoIterator<Item = Task<R>>,
 ) -> AsCompleted<R> {
     let mut known = HashSet::new();
@@ -428,7 +459,7 @@ pub struct AsCompleted<R> {
     given: usize,
 }
 
-impl<R: DeserializeOwned + Send + 'static> AsCompleted<R> {
+impl<R: Serialize + DeserializeOwned + Send + 'static> AsCompleted<R> {
     /// As `next`, for at most `timeout`; none if no other task was done by then.
     pub fn next_timeout(&mut self, timeout: Duration) -> Option<(usize, Result<R, TaskError>)> {
         self.next_by(Some(Deadline::after(timeout)))
@@ -448,7 +479,7 @@ impl<R: DeserializeOwned + Send + 'static> AsCompleted<R> {
     }
 }
 
-impl<R: DeserializeOwned + Send + 'static> Iterator for AsCompleted<R> {
+impl<R: Serialize + DeserializeOwned + Send + 'static> Iterator for AsCompleted<R> {
     type Item = (usize, Result<R, TaskError>);
 
     fn next(&mut self) -> Option<Self::Item> {
