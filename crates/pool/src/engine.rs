@@ -170,7 +170,9 @@ impl Engine {
         state.backlog.push_back(batch);
         state.give_out();
         let waits = unattended || state.has_waiting();
-        state.chores |= state.idle_timeout.is_some() && !state.backlog.is_empty();
+        state.chores |= state.idle_timeout.is_some()
+            && state.members.len() < state.target
+            && state.has_waiting();
         let chores = std::mem::take(&mut state.chores);
         drop(state);
         if chores {
@@ -413,6 +415,12 @@ impl State {
     /// Whether something waits that has not begun: for a worker, or behind what one is at.
     fn has_waiting(&self) -> bool {
         !self.backlog.is_empty() || self.members.iter().any(|member| member.flights.len() > 1)
+    }
+
+    /// How many messages there are with which nobody can begin yet.
+    pub(crate) fn waiting_messages(&self) -> usize {
+        let behind = self.members.iter().map(|member| member.flights.len().saturating_sub(1));
+        self.backlog.len() + behind.sum::<usize>()
     }
 
     pub(crate) fn needs_driver(&self) -> bool {

@@ -100,7 +100,13 @@ impl Engine {
                 None => self.bell.wait(),
             }
         } else if !drives && !over {
-            self.crowd.keeper_sleeps(next);
+            // It may have become necessary to drive just now.
+            let at_once = must_drive && !self.crowd.has_driver();
+            self.crowd.keeper_sleeps(if at_once {
+                Some(Deadline::after(Duration::ZERO))
+            } else {
+                next
+            });
         }
         if drove {
             self.crowd.keeper_rests();
@@ -448,7 +454,10 @@ impl Engine {
             Some(_) => {
                 let awaiting = |it: &&Member| it.awaits_replacement(state.next_number);
                 let awaiting = state.members.iter().filter(awaiting).count();
-                (serving + awaiting).max(state.backlog.len()).min(state.target)
+                let idle = |it: &&Member| it.course == Course::Stays && it.flights.is_empty();
+                let idle = state.members.iter().filter(idle).count();
+                (serving + awaiting + state.waiting_messages().saturating_sub(idle))
+                    .min(state.target)
             }
             None => state.target,
         };
