@@ -1,8 +1,8 @@
 //! Python's `multiprocessing` for Rust: processes that share counters, arrays, locks and queues
-//! through shared memory, and a supervisor that keeps them alive.
+//! through shared memory, pools of them that run functions, and a supervisor that keeps them alive.
 //!
 //! > **Kill anything, at any instruction. Nothing hangs, nothing is corrupted, nothing is lost but
-//! > what the dead process alone was holding.**
+//! > what the dead process alone was holding, and a task of a pool not even then.**
 //!
 //! ```
 //! use multiproc::{Array, Counter, Process, Queue};
@@ -50,6 +50,11 @@
 //! | `set_start_method`, `get_context` | [`Spawner::method`] |
 //! | `current_process().name`, `parent_process()` | [`current_name`], [`parent_process`] |
 //! | `active_children()`, `process_cpu_count()` | [`active_children`], [`cpu_count`] |
+//! | `Pool(n)`, `ProcessPoolExecutor(n)` | [`Pool::new`], [`Pool::builder`] |
+//! | `map`, `starmap`, `imap`, `imap_unordered` | the same names of [`Pool`]; [`Pool::map_all`] gives errors beside values |
+//! | `apply`, `apply_async`, `executor.submit` | [`Pool::apply`], [`Pool::submit`], which gives a [`Task`] |
+//! | `Future.result`, `cancel`, `add_done_callback` | [`Task::wait`], [`Task::cancel`], [`Task::on_done`] |
+//! | `as_completed`, `wait` | [`as_completed`], [`pool::wait`] |
 //! | `subprocess.Popen` | [`Command`] |
 //! | `Queue(n)`, `put`, `get` | [`Queue::bounded`], [`send`](Queue::send), [`recv`](Queue::recv) |
 //! | `Queue(n)` of numbers | [`Queue::inline`], which is faster |

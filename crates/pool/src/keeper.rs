@@ -155,11 +155,13 @@ impl Engine {
         };
         let name: Arc<str> = format!("{}-{number}", self.settings.name).into();
         let segment = &self.segment;
-        let letters = Queue::<()>::builder(TRAYS as usize).build_in(segment)?;
+        let letters = Queue::<()>::builder(TRAYS as usize)
+            .build_in(segment)?
+            .named(&format!("{name} letters"));
         let post = Post {
             pool: self.id,
             desk: Desk::new_in(segment, self.settings.area)?.named(&name),
-            work: Event::new_in(segment)?,
+            work: Event::new_in(segment)?.named(&format!("{name} work")),
             letters,
             bell: self.bell.clone(),
             memory: self.settings.memory_per_worker,
