@@ -9,6 +9,7 @@
 //! | `deaths` | workers that are killed or stopped, at any place |
 //! | `traps` | arguments and results that fail, or kill, while they are encoded or decoded |
 //! | `life` | from the builder to the end: start, close, drain, terminate |
+//! | `room` | how much may wait, and who waits for room |
 //! | `crew` | workers that are replaced, that are more or fewer, that have run enough |
 //!
 //! Where Python differs: a task whose worker dies is run again, and only then fails, alone; in Python
@@ -24,6 +25,7 @@ mod deaths;
 mod life;
 mod limits;
 mod maps;
+mod room;
 mod streams;
 mod tasks;
 mod traps;

@@ -355,6 +355,8 @@ impl Engine {
             state.phase = Phase::Closed;
         }
         drop(state);
+        // Somebody may wait for room.
+        self.bell.set();
         self.call_keeper();
     }
 
