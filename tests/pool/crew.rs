@@ -271,7 +271,8 @@ fn wait_ready_is_told_of_a_new_worker_though_somebody_waits_for_a_task() {
 #[test]
 fn contributions_of_workers_that_are_replaced_count_once() {
     let _guard = guard();
-    let pool = Pool::builder(2).tasks_per_worker(3).retries(5).poison_after(9).build().unwrap();
+    let pool = Pool::builder(2).tasks_per_worker(3).retries(1000).poison_after(1000);
+    let pool = pool.backoff(Duration::ZERO).build().unwrap();
     let (tally, runs) = (multiproc::Tally::<u64>::new().unwrap(), Counter::new().unwrap());
     let count = |(tally, runs, number): (multiproc::Tally<u64>, Counter, u64)| {
         multiproc::contribute(&tally, &number);

@@ -10,6 +10,7 @@
 //! | `traps` | arguments and results that fail, or kill, while they are encoded or decoded |
 //! | `life` | from the builder to the end: start, close, drain, terminate |
 //! | `guests` | a pool that other processes share |
+//! | `room` | how much may wait, and who waits for room |
 //! | `crew` | workers that are replaced, that are more or fewer, that have run enough |
 //!
 //! Where Python differs: a task whose worker dies is run again, and only then fails, alone; in Python
@@ -26,6 +27,7 @@ mod guests;
 mod life;
 mod limits;
 mod maps;
+mod room;
 mod streams;
 mod tasks;
 mod traps;

@@ -60,8 +60,14 @@ impl Crowd {
     }
 
     /// A thread waits: it drives if nobody else who waits does, and is parked otherwise, until somebody
-    /// has something for it, or the deadline.
-    pub(crate) fn join(&self, sink: &Arc<dyn Sink>, deadline: Option<Deadline>) -> Role {
+    /// has something for it, or the deadline. If it goes when nobody drives, somebody else is to, as when a
+    /// driver [steps down](Crowd::step_down): it may have been the one that was woken for that.
+    pub(crate) fn join(
+        &self,
+        sink: &Arc<dyn Sink>,
+        deadline: Option<Deadline>,
+        must: impl FnOnce() -> bool,
+    ) -> Role {
         let mut state = self.state();
         if state.driver != Some(Driver::Caller) {
             state.driver = Some(Driver::Caller);
@@ -83,13 +89,25 @@ impl Crowd {
             state.parked.swap_remove(place);
             self.parked.fetch_sub(1, SeqCst);
         }
-        Role::Look
+        if state.driver == Some(Driver::Caller) {
+            return Role::Look;
+        }
+        if sink.is_ready() || deadline.is_some_and(|deadline| deadline.passed()) {
+            self.hand_over(&mut state, must);
+            return Role::Look;
+        }
+        state.driver = Some(Driver::Caller);
+        Role::Drive
     }
 
     /// A driver is done: somebody else is to drive, or the keeper if that `must` be.
     pub(crate) fn step_down(&self, must: impl FnOnce() -> bool) {
         let mut state = self.state();
         state.driver = None;
+        self.hand_over(&mut state, must);
+    }
+
+    fn hand_over(&self, state: &mut State, must: impl FnOnce() -> bool) {
         match state.parked.first() {
             Some(next) => next.thread.unpark(),
             None if must() => {

@@ -273,7 +273,7 @@ impl Engine {
             if deadline.is_some_and(|deadline| deadline.passed()) {
                 return false;
             }
-            if let Role::Drive = self.crowd.join(sink, deadline) {
+            if let Role::Drive = self.crowd.join(sink, deadline, || self.needs_driver()) {
                 DRIVEN.with_borrow_mut(|driven| driven.push(self.id));
                 let ready = self.drive(sink, deadline);
                 DRIVEN.with_borrow_mut(Vec::pop);
@@ -354,6 +354,8 @@ impl Engine {
             state.phase = Phase::Closed;
         }
         drop(state);
+        // Somebody may wait for room.
+        self.bell.set();
         self.call_keeper();
     }
 

@@ -153,11 +153,8 @@ where
     A: Serialize + DeserializeOwned,
     R: Serialize + DeserializeOwned,
 {
-    match desk::retyped::<(), Message<A, R>>(call).try_recv() {
-        Ok(message) => Some(message),
-        // Who waits for the answer is told by its queue, which nobody has any more.
-        Err(_) => None,
-    }
+    // If it cannot be read, who waits for the answer is told by its queue, which nobody has any more.
+    desk::retyped::<(), Message<A, R>>(call).try_recv().ok()
 }
 
 fn put<R: Serialize + DeserializeOwned>(answer: &Queue<Answer<R>>, outcome: Result<R, TaskError>) {
@@ -285,6 +282,9 @@ impl<R: Serialize + DeserializeOwned + Send> Elsewhere<R> {
     }
 }
 
+/// The outcomes of some items.
+type Batch<R> = Elsewhere<Vec<Answer<R>>>;
+
 /// How many items a guest asks for at a time, and how many times before it has the first answer.
 const CHUNK: usize = 64;
 const AHEAD: usize = 4;
@@ -303,8 +303,7 @@ where
     R: Serialize + DeserializeOwned + Send + 'static,
 {
     let chunk = chunk.map_or(CHUNK, |chunk| chunk.max(CHUNK));
-    let mut asked: VecDeque<(usize, Result<Elsewhere<Vec<Answer<R>>>, TaskError>)> =
-        VecDeque::new();
+    let mut asked = VecDeque::<(usize, Result<Batch<R>, TaskError>)>::new();
     let mut ready: VecDeque<Result<R, TaskError>> = VecDeque::new();
     move || {
         while ready.is_empty() {

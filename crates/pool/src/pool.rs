@@ -746,6 +746,8 @@ impl Pool {
         }
         if let Some(engine) = self.engine() {
             engine.state().target = workers;
+            // There may be enough for who waits until they are ready.
+            engine.bell.set();
             engine.call_keeper();
         }
         Ok(())

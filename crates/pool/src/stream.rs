@@ -44,6 +44,9 @@ pub(crate) struct Arrived<R> {
     count: u64,
 }
 
+/// How many items there were, and what came of them, in order.
+type Gathered<R> = (u64, Vec<(u64, Vec<R>)>, BTreeMap<u64, TaskError>);
+
 impl<R> Default for Arrived<R> {
     fn default() -> Arrived<R> {
         Arrived { runs: Vec::new(), errors: Vec::new(), count: 0 }
@@ -262,8 +265,8 @@ where
         (0..count).map(outcome).collect()
     }
 
-    /// Runs all: how many there were, and what came of them, in order.
-    fn gather(mut self) -> (u64, Vec<(u64, Vec<R>)>, BTreeMap<u64, TaskError>)
+    /// Runs all.
+    fn gather(mut self) -> Gathered<R>
     where
         I::Item: Serialize + DeserializeOwned,
     {

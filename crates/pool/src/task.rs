@@ -388,7 +388,8 @@ impl Finished {
 }
 
 /// Waits for several tasks, of any pools, until all are done, or one of them, as `until` says; for at most
-/// `timeout` if there is one. Says which are done: their places, in the order in which they finished.
+/// `timeout` if there is one. Says which are done: their places, in the order in which they finished,
+/// but those that were done already first.
 /// Blocks. What is done by then stays to be taken, by [`Task::try_wait`].
 ///
 /// ```
