@@ -52,7 +52,7 @@ pub(crate) struct Settings {
 /// use multiproc_pool::{Pool, TaskError};
 ///
 /// let pool = Pool::builder(2).time_limit(Duration::from_millis(100)).build()?;
-/// let endless = pool.submit(|| loop { std::hint::spin_loop() }, ())?;
+/// let endless = pool.submit(|| -> u32 { loop { std::hint::spin_loop() } }, ())?;
 /// assert!(matches!(endless.wait(), Err(TaskError::TimedOut { .. })));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// # }
