@@ -159,6 +159,33 @@ fn every_task_has_one_result_while_workers_are_stopped() {
     is_whole(&pool);
 }
 
+/// Bytes of this process, and of the pool's workers, that are resident.
+fn resident(pool: &Pool) -> u64 {
+    let workers = pool.workers().into_iter().map(|worker| worker.pid);
+    let bytes_of = |pid: u32| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap();
+        4096 * text.split(' ').nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    workers.chain([std::process::id()]).map(bytes_of).sum()
+}
+
+#[test]
+fn ten_million_tasks_of_an_endless_iterator_leave_no_growth() {
+    let _guard = support::guard_for(PATIENCE);
+    let pool = Pool::new(2).unwrap();
+    assert!(pool.wait_ready(Duration::from_secs(60)));
+    let mut outcomes = pool.imap_unordered(twice, 0..).unwrap();
+    let mut resident_after = |tasks: usize| {
+        assert!(
+            outcomes.by_ref().take(tasks).all(|(place, outcome)| outcome.unwrap() == 2 * place)
+        );
+        resident(&pool)
+    };
+    let before = resident_after(1_000_000);
+    let after = resident_after(9_000_000);
+    assert!(after < before + (4 << 20), "{before} bytes became {after}");
+}
+
 #[test]
 fn nothing_is_left_when_the_submitter_is_killed_in_the_middle() {
     let _guard = support::guard_for(PATIENCE);

@@ -100,7 +100,10 @@ fn worker_with_too_much_memory_is_replaced_and_nothing_is_lost() {
         pool.apply(hoard, (0,)).unwrap();
     }
     pool.apply(hoard, (60,)).unwrap();
-    eventually("it is replaced", || crew(&pool) != before && pool.workers().len() == 1);
+    eventually("it is replaced, once the pool has looked at it", || {
+        pool.apply(twice, (1,)).unwrap();
+        crew(&pool) != before && pool.workers().len() == 1
+    });
 }
 
 #[test]

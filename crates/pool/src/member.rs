@@ -287,7 +287,8 @@ impl Member {
     pub(crate) fn under_way(&self) -> Option<(&Flight, u32)> {
         self.flights.iter().find_map(|flight| {
             let progress = self.progress(flight);
-            let under_way = progress.begun && !progress.finished;
+            // After a letter it is through, and has yet to say so.
+            let under_way = progress.begun && !progress.finished && !progress.letter;
             (under_way && progress.items < flight.batch.items()).then_some((flight, progress.items))
         })
     }

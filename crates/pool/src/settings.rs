@@ -75,7 +75,7 @@ pub(crate) type Observer = Arc<dyn Fn(&WorkerEvent) + Send + Sync>;
 /// use multiproc_pool::{Pool, TaskError};
 ///
 /// let pool = Pool::builder(2).time_limit(Duration::from_millis(100)).build()?;
-/// let endless = pool.submit(std::thread::park, ())?;
+/// let endless = pool.submit(|| -> u32 { loop { std::hint::spin_loop() } }, ())?;
 /// assert!(matches!(endless.wait(), Err(TaskError::TimedOut { .. })));
 /// # Ok(())
 /// # }
