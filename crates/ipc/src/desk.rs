@@ -101,6 +101,20 @@ struct RawTray {
     worker: Line,
 }
 
+impl RawTray {
+    /// Changes how it stands, if that is still so: the worker and the owner both take what is `Ready`.
+    fn change(&self, now: u64, next: u64) -> bool {
+        if mutant!(LookedBeforeTaken) {
+            let same = self.word.load(SeqCst) == now;
+            if same {
+                self.word.store(next, SeqCst);
+            }
+            return same;
+        }
+        self.word.compare_exchange(now, next, SeqCst, Relaxed).is_ok()
+    }
+}
+
 #[repr(C, align(64))]
 struct Line {
     done: AtomicU64,
@@ -226,6 +240,9 @@ impl Desk {
         if !fits || tray.word.load(Acquire) != word(lap, FREE) {
             return false;
         }
+        if mutant!(ReadyBeforeMessage) {
+            tray.word.store(word(lap, READY), SeqCst);
+        }
         // SAFETY: inside, as was just checked. The tray is free: nobody but its owner uses its areas.
         unsafe { raw.area_at(tray_of(position), 0).copy_from(message.as_ptr(), message.len()) };
         tray.bytes.store(message.len() as u32, Relaxed);
@@ -239,8 +256,7 @@ impl Desk {
     /// Takes the message at `position` back, unless the worker has begun with it. For the owner.
     pub fn take_back(&self, position: u64) -> bool {
         let (tray, lap) = (self.raw().tray(tray_of(position)), lap_of(position));
-        let free = word(lap.wrapping_add(1), FREE);
-        tray.word.compare_exchange(word(lap, READY), free, SeqCst, Relaxed).is_ok()
+        tray.change(word(lap, READY), word(lap.wrapping_add(1), FREE))
     }
 
     /// What has become of the message at `position`, which has so many items. For the owner.
@@ -319,9 +335,7 @@ impl Worker {
             self.position += 1;
             // ORDERING(desk): Acquire: the message.
             // DEATH: it is being run, and nothing of it is done.
-            let taken = now == word(lap, READY)
-                && tray.word.compare_exchange(now, word(lap, RUNNING), SeqCst, Relaxed).is_ok();
-            if taken {
+            if now == word(lap, READY) && tray.change(now, word(lap, RUNNING)) {
                 let begun = clock::now();
                 let bytes = u64::from(tray.bytes.load(Relaxed)).min(raw.area) as usize;
                 let items = tray.items.load(Relaxed);
@@ -412,6 +426,10 @@ impl Taken<'_> {
         contribution: &T,
     ) {
         assert!(tally.is_in(self.desk.object.segment()), "a tally of another segment");
+        if mutant!(DoneBeforeCounted) {
+            self.publish(bytes, letter);
+            return tally.add(contribution);
+        }
         let next = self.next(bytes, letter).to_done();
         let desk = self.desk.raw().desk();
         let sequence = (desk.commit.load(Relaxed) as u32).wrapping_add(1);
