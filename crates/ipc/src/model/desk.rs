@@ -65,14 +65,17 @@ fn desk_item_is_done_and_counted_before_its_owner_sees_it() {
         let desk = &play.me().0;
         assert!(desk.put(0, b"one", 2));
         let worker = play.start(1, |office| work(&mut Worker::at(&office.0), &office.1));
-        let seen = [(); 2].map(|()| desk.progress(0, 2));
-        let counted = play.me().1.total();
+        let owner = play.start(0, |office| {
+            let first = office.0.progress(0, 2);
+            (first, office.1.total(), office.0.progress(0, 2))
+        });
+        let (first, counted, second) = owner.join();
         assert!(worker.join());
-        for progress in seen {
-            assert!(progress.items == progress.bytes && u64::from(progress.items) <= counted);
+        assert!(u64::from(first.items) <= counted && first.items <= second.items);
+        for progress in [first, second] {
+            assert!(progress.items == progress.bytes);
             assert!(!progress.finished || progress.items == 2);
         }
-        assert!(seen[0].items <= seen[1].items);
         assert!(desk.progress(0, 2).finished && play.me().1.total() == 2);
     });
 }
@@ -83,7 +86,8 @@ fn desk_item_of_a_worker_that_dies_is_done_if_it_is_counted() {
         let desk = &play.me().0;
         assert!(desk.put(0, b"one", 2));
         let victim = play.doom_watched(0, 1, |office| work(&mut Worker::at(&office.0), &office.1));
-        let seen = desk.progress(0, 2);
+        let owner = play.start(0, |office| office.0.progress(0, 2));
+        let seen = owner.join();
         let died = victim.join().is_none();
         let progress = desk.progress(0, 2);
         assert!(seen.items <= progress.items && (died || progress.items == 2));
