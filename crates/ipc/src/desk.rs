@@ -71,6 +71,9 @@ use crate::value::tally::{Name, Numbers, Tally};
 pub const TRAYS: u32 = 16;
 /// Bytes that an area may have.
 const AREA: std::ops::RangeInclusive<u64> = 256..=1 << 24;
+/// How many positions a worker looks at in one call: more than its owner can have taken back meanwhile,
+/// and few enough to come to an end if the laps of all trays are nonsense.
+const LOOKS: usize = 1 << 24;
 /// Before the areas: the desk's own lines, and those of the trays.
 const HEAD: u64 = size_of::<RawDesk>() as u64;
 
@@ -323,7 +326,7 @@ impl Worker {
     /// The next message, if one waits.
     pub fn take(&mut self) -> Option<Taken<'_>> {
         let raw = self.desk.raw();
-        loop {
+        for _ in 0..LOOKS {
             let position = self.position;
             let (tray, lap) = (raw.tray(tray_of(position)), lap_of(position));
             let now = tray.word.load(Acquire);
@@ -343,6 +346,7 @@ impl Worker {
                 return Some(Taken { desk: &self.desk, position, begun, bytes, items, so_far });
             }
         }
+        None
     }
 }
 
@@ -628,6 +632,16 @@ mod tests {
         let progress = desk.progress(0, 1);
         assert_eq!((progress.items, progress.bytes), (1, 256));
         desk.read(0, u32::MAX, u32::MAX, &mut Vec::new());
+    }
+
+    #[test]
+    fn worker_comes_to_an_end_when_all_laps_are_nonsense() {
+        let desk = desk();
+        let nonsense = word(u32::MAX >> 1, FREE);
+        (0..TRAYS).for_each(|tray| desk.raw().tray(tray).word.store(nonsense, SeqCst));
+        let mut worker = Worker::at(&desk);
+        assert!(worker.take().is_none());
+        assert_eq!(worker.position, LOOKS as u64);
     }
 
     #[test]
