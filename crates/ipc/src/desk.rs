@@ -42,7 +42,8 @@
 //! # Orderings
 //!
 //! - `desk`: the message before the word becomes `Ready` (Release), which the worker's CAS acquires; what
-//!   came of an item before `done` (Release), which the owner's load acquires.
+//!   came of an item before `done` (Release), which the owner's load acquires. What a tally named last
+//!   before `pending` (Release), and that before `commit` (Release), which recovery's load acquires.
 //!
 //! Nobody sleeps here: who hands over something sets an event, after a full fence.
 //!
@@ -194,7 +195,7 @@ impl Desk {
     /// # Errors
     /// When the segment has no room for it.
     pub fn new_in(segment: &Segment, area: usize) -> Result<Desk, Error> {
-        let area = (area as u64).next_multiple_of(64).clamp(*AREA.start(), *AREA.end());
+        let area = (area as u64).clamp(*AREA.start(), *AREA.end()).next_multiple_of(64);
         let spec = Self::spec(segment.geometry(), area)?;
         Ok(Desk { object: segment.create(spec, |_| ())?, data: std::marker::PhantomData })
     }
@@ -438,8 +439,8 @@ impl Taken<'_> {
         let desk = self.desk.raw().desk();
         let sequence = (desk.commit.load(Relaxed) as u32).wrapping_add(1);
         let tray = tray_of(self.position);
-        // I3: the one before was published, and is named by no tally.
-        desk.pending.store(next, Relaxed);
+        // ORDERING(desk): Release: I3, the one before is published by now, and named by no tally.
+        desk.pending.store(next, Release);
         desk.commit.store(u64::from(tray) << 32 | u64::from(sequence), Release);
         let name = Name::new(self.desk.object.id, tray, sequence);
         // DEATH: before the tally's store the item is neither counted nor done; after it, recovery finds
