@@ -9,6 +9,7 @@ use multiproc::{
     try_select,
 };
 use multiproc_ipc::family::Berth;
+use multiproc_ipc::family::desk::{Desk, TRAYS, Worker};
 
 use crate::subject::Steps;
 use crate::world::{Message, Names};
@@ -55,6 +56,7 @@ pub(crate) fn take_part(
     queues(steps, &segment, names);
     channels(steps, &segment, names);
     map(steps, &segment, names, how);
+    desk(steps, &segment, names);
     select(steps, &segment, names);
     steps.step("recover", || segment.recover());
     make(steps, &segment);
@@ -323,6 +325,44 @@ fn map(steps: &Steps, segment: &Segment, names: &Names, how: How<'_>) {
     });
 }
 
+/// Has both parts at a desk.
+fn desk(steps: &Steps, segment: &Segment, names: &Names) {
+    let trays = u64::from(TRAYS);
+    with(steps, segment, &names.desk, |desk| {
+        steps.step("look at desk", || (desk.status(), desk.order(), desk.began()));
+        steps.step("take back", || desk.take_back(3));
+        with(steps, segment, &names.tally, |tally| {
+            steps.step("work at desk", || work(&mut Worker::at(desk), tally));
+        });
+        steps.step("read results", || {
+            (0..2 * trays).for_each(|position| {
+                let (mut results, progress) = (Vec::new(), desk.progress(position, 2));
+                desk.read(position, 1, progress.bytes, &mut results);
+            });
+        });
+        steps.step("free trays", || (0..trays).for_each(|position| desk.free(position)));
+        steps.step("put messages", || {
+            (trays..2 * trays).filter(|it| desk.put(*it, &[7; 256], u32::MAX)).count()
+        });
+    });
+}
+
+/// Does what waits at a desk.
+fn work(worker: &mut Worker, tally: &Tally<[u64; 2]>) {
+    while let Some(mut taken) = worker.take() {
+        taken.begin_item();
+        let message = taken.message().to_vec();
+        for _ in 0..taken.items().min(5) {
+            let bytes = taken.room().len().min(message.len());
+            taken.room()[..bytes].copy_from_slice(&message[..bytes]);
+            taken.publish_with(bytes, false, tally, &[1, 1]);
+        }
+        let rest = taken.room().len();
+        taken.publish(rest, true);
+        taken.end_item();
+    }
+}
+
 /// Waits for everything that one can wait for at the same time.
 fn select(steps: &Steps, segment: &Segment, names: &Names) {
     let reached = steps.step("reach for select", || {
@@ -380,6 +420,7 @@ fn make(steps: &Steps, segment: &Segment) {
         drop(sender);
         Some((receiver.try_recv(), receiver.try_recv()))
     });
+    steps.step("make desk", || drop(Desk::new_in(segment, 256)));
     steps.step("make map", || {
         let map = Map::<u64, u64>::new_in(segment, 3).ok()?;
         map.try_insert(&1, 2).ok()

@@ -11,6 +11,7 @@ use multiproc::{
     Array, Barrier, BoundedSemaphore, Condvar, Counter, Event, Inline, Map, Mutex, OnceCell, Queue,
     Receiver, ReentrantMutex, RwLock, Segment, Semaphore, Sender, Slices, Tally, Value,
 };
+use multiproc_ipc::family::desk::{Desk, Worker};
 use multiproc_ipc::testing::{self, Region, Snapshot};
 use nix::sys::signal::{Signal, raise};
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -88,6 +89,7 @@ handles! {
     receiver: Receiver<Message>,
     unheard: Sender<u64>,
     map: Map<u32, Message>,
+    desk: Desk,
 }
 
 /// A handle, as something that means the same in every copy of the segment.
@@ -170,7 +172,9 @@ fn make(segment: &Segment) -> Made {
         receiver,
         unheard,
         map: Map::builder(ENTRIES).key_bytes(8).value_bytes(48).build_in(segment).expect("room"),
+        desk: Desk::new_in(segment, 256).expect("room"),
     };
+    (0..4).for_each(|position| assert!(made.desk.put(position, &[9; 40], 2)));
     made.once.set([3; 2]).expect("it is empty");
     made.counter.add(7);
     made.tally.add(&[1, 2]);
@@ -230,7 +234,12 @@ fn live_and_die(segment: &Segment, names: &Names) {
             names.counter.reach(&segment).expect("it is there").add(5);
             let tally = names.tally.reach(&segment).expect("it is there");
             tally.add(&[3, 4]);
-            std::mem::forget((held, in_place));
+            let desk = names.desk.reach(&segment).expect("it is there");
+            let mut worker = Worker::at(&desk);
+            drop(worker.take());
+            let mut taken = worker.take().expect("four messages wait");
+            taken.publish_with(20, false, &tally, &[5, 6]);
+            std::mem::forget((held, in_place, taken));
             testing::claim_cells(&segment);
             testing::claim_buckets(&segment);
             let map = names.map.reach(&segment).expect("it is there");

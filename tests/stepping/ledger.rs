@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::desk::Jobs;
 use crate::verdict::Lock;
 
 /// Who sent a message.
@@ -86,6 +87,10 @@ deeds! {
     mapped,
     /// Whether the notice was published, or, if it was, unpublished.
     posted,
+    /// Items done at the desk, and jobs put there, or taken back.
+    worked,
+    issued,
+    recalled,
 }
 
 impl Deeds {
@@ -120,6 +125,8 @@ pub(crate) struct Ledger {
     pub(crate) tasks: Vec<u32>,
     /// The entries of the map, and what each counts.
     pub(crate) entries: BTreeMap<u32, u64>,
+    /// What was put at the desk.
+    pub(crate) jobs: Jobs,
     pub(crate) others: Deeds,
     /// The lock that the controller has, and the data if it may read them.
     pub(crate) held: Option<(Lock, Option<[u64; 2]>)>,

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `tracee` | a process run one instruction at a time |
 //! | `streams` | the queues of plain data |
+//! | `desk` | what is handed over at the desk |
 //! | `world` | the segment that the scripts play in |
 //! | `ledger` | what happened |
 //! | `scripts` | the operations |
@@ -29,6 +30,7 @@ use std::time::Duration;
 
 use report::{Count, Counts};
 
+mod desk;
 mod items;
 mod launch;
 mod ledger;
@@ -163,6 +165,11 @@ fn map_survives_every_instruction() {
 #[test]
 fn condvar_survives_every_instruction() {
     group("condvar");
+}
+
+#[test]
+fn desk_survives_every_instruction() {
+    group("desk");
 }
 
 #[test]

@@ -9,6 +9,7 @@
 
 use std::marker::PhantomData;
 
+use multiproc_ipc::family::desk::Desk;
 use multiproc_ipc::testing::{self, Snapshot};
 use multiproc_ipc::{
     Array, Barrier, BoundedSemaphore, Condvar, Counter, Error, Event, Handle, Inline, Map, Mutex,
@@ -187,6 +188,8 @@ objects! {
     barrier: Barrier,
     cell: OnceCell<[u64; 2]>,
     condvar: Condvar,
+    desk: Desk,
+    earned: Tally<[u64; 2]>,
 }
 
 /// The segment that the scripts play in, as the controller has it.
@@ -227,6 +230,8 @@ impl World {
             barrier: Barrier::new_in(&segment, 2).expect("room"),
             cell: OnceCell::new_in(&segment).expect("room"),
             condvar: Condvar::new_in(&segment).expect("room"),
+            desk: Desk::new_in(&segment, 256).expect("room"),
+            earned: Tally::new_in(&segment).expect("room"),
         };
         let names = objects.names(&segment);
         let ledger = Ledger::default();

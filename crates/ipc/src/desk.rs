@@ -42,7 +42,8 @@
 //! # Orderings
 //!
 //! - `desk`: the message before the word becomes `Ready` (Release), which the worker's CAS acquires; what
-//!   came of an item before `done` (Release), which the owner's load acquires.
+//!   came of an item before `done` (Release), which the owner's load acquires. What a tally named last
+//!   before `pending` (Release), and that before `commit` (Release), which recovery's load acquires.
 //!
 //! Nobody sleeps here: who hands over something sets an event, after a full fence.
 //!
@@ -71,6 +72,9 @@ use crate::value::tally::{Name, Numbers, Tally};
 pub const TRAYS: u32 = 16;
 /// Bytes that an area may have.
 const AREA: std::ops::RangeInclusive<u64> = 256..=1 << 24;
+/// How many positions a worker looks at in one call: more than its owner can have taken back meanwhile,
+/// and few enough to come to an end if the laps of all trays are nonsense.
+const LOOKS: usize = 1 << 24;
 /// Before the areas: the desk's own lines, and those of the trays.
 const HEAD: u64 = size_of::<RawDesk>() as u64;
 
@@ -99,6 +103,20 @@ struct RawTray {
     bytes: AtomicU32,
     items: AtomicU32,
     worker: Line,
+}
+
+impl RawTray {
+    /// Changes how it stands, if that is still so: the worker and the owner both take what is `Ready`.
+    fn change(&self, now: u64, next: u64) -> bool {
+        if mutant!(LookedBeforeTaken) {
+            let same = self.word.load(SeqCst) == now;
+            if same {
+                self.word.store(next, SeqCst);
+            }
+            return same;
+        }
+        self.word.compare_exchange(now, next, SeqCst, Relaxed).is_ok()
+    }
 }
 
 #[repr(C, align(64))]
@@ -177,7 +195,7 @@ impl Desk {
     /// # Errors
     /// When the segment has no room for it.
     pub fn new_in(segment: &Segment, area: usize) -> Result<Desk, Error> {
-        let area = (area as u64).next_multiple_of(64).clamp(*AREA.start(), *AREA.end());
+        let area = (area as u64).clamp(*AREA.start(), *AREA.end()).next_multiple_of(64);
         let spec = Self::spec(segment.geometry(), area)?;
         Ok(Desk { object: segment.create(spec, |_| ())?, data: std::marker::PhantomData })
     }
@@ -226,6 +244,9 @@ impl Desk {
         if !fits || tray.word.load(Acquire) != word(lap, FREE) {
             return false;
         }
+        if mutant!(ReadyBeforeMessage) {
+            tray.word.store(word(lap, READY), SeqCst);
+        }
         // SAFETY: inside, as was just checked. The tray is free: nobody but its owner uses its areas.
         unsafe { raw.area_at(tray_of(position), 0).copy_from(message.as_ptr(), message.len()) };
         tray.bytes.store(message.len() as u32, Relaxed);
@@ -239,8 +260,7 @@ impl Desk {
     /// Takes the message at `position` back, unless the worker has begun with it. For the owner.
     pub fn take_back(&self, position: u64) -> bool {
         let (tray, lap) = (self.raw().tray(tray_of(position)), lap_of(position));
-        let free = word(lap.wrapping_add(1), FREE);
-        tray.word.compare_exchange(word(lap, READY), free, SeqCst, Relaxed).is_ok()
+        tray.change(word(lap, READY), word(lap.wrapping_add(1), FREE))
     }
 
     /// What has become of the message at `position`, which has so many items. For the owner.
@@ -307,7 +327,7 @@ impl Worker {
     /// The next message, if one waits.
     pub fn take(&mut self) -> Option<Taken<'_>> {
         let raw = self.desk.raw();
-        loop {
+        for _ in 0..LOOKS {
             let position = self.position;
             let (tray, lap) = (raw.tray(tray_of(position)), lap_of(position));
             let now = tray.word.load(Acquire);
@@ -319,9 +339,7 @@ impl Worker {
             self.position += 1;
             // ORDERING(desk): Acquire: the message.
             // DEATH: it is being run, and nothing of it is done.
-            let taken = now == word(lap, READY)
-                && tray.word.compare_exchange(now, word(lap, RUNNING), SeqCst, Relaxed).is_ok();
-            if taken {
+            if now == word(lap, READY) && tray.change(now, word(lap, RUNNING)) {
                 let begun = clock::now();
                 let bytes = u64::from(tray.bytes.load(Relaxed)).min(raw.area) as usize;
                 let items = tray.items.load(Relaxed);
@@ -329,6 +347,7 @@ impl Worker {
                 return Some(Taken { desk: &self.desk, position, begun, bytes, items, so_far });
             }
         }
+        None
     }
 }
 
@@ -412,12 +431,16 @@ impl Taken<'_> {
         contribution: &T,
     ) {
         assert!(tally.is_in(self.desk.object.segment()), "a tally of another segment");
+        if mutant!(DoneBeforeCounted) {
+            self.publish(bytes, letter);
+            return tally.add(contribution);
+        }
         let next = self.next(bytes, letter).to_done();
         let desk = self.desk.raw().desk();
         let sequence = (desk.commit.load(Relaxed) as u32).wrapping_add(1);
         let tray = tray_of(self.position);
-        // I3: the one before was published, and is named by no tally.
-        desk.pending.store(next, Relaxed);
+        // ORDERING(desk): Release: I3, the one before is published by now, and named by no tally.
+        desk.pending.store(next, Release);
         desk.commit.store(u64::from(tray) << 32 | u64::from(sequence), Release);
         let name = Name::new(self.desk.object.id, tray, sequence);
         // DEATH: before the tally's store the item is neither counted nor done; after it, recovery finds
@@ -610,6 +633,16 @@ mod tests {
         let progress = desk.progress(0, 1);
         assert_eq!((progress.items, progress.bytes), (1, 256));
         desk.read(0, u32::MAX, u32::MAX, &mut Vec::new());
+    }
+
+    #[test]
+    fn worker_comes_to_an_end_when_all_laps_are_nonsense() {
+        let desk = desk();
+        let nonsense = word(u32::MAX >> 1, FREE);
+        (0..TRAYS).for_each(|tray| desk.raw().tray(tray).word.store(nonsense, SeqCst));
+        let mut worker = Worker::at(&desk);
+        assert!(worker.take().is_none());
+        assert_eq!(worker.position, LOOKS as u64);
     }
 
     #[test]

@@ -101,6 +101,12 @@ mutants! {
     // Desks.
     /// Recovery does not publish the item that a tally names.
     CommitForgotten: "desk/commit",
+    /// An item is done before it is counted.
+    DoneBeforeCounted: "desk/commit",
+    /// A message waits before it is in its tray.
+    ReadyBeforeMessage: "desk/put",
+    /// Who takes a message looks whether it is still there, and takes it then.
+    LookedBeforeTaken: "desk/work",
     // Maps.
     /// A bucket stays claimed by the dead.
     ClaimKept: "map/insert-new",

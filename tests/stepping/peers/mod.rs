@@ -9,6 +9,7 @@ use multiproc_ipc::{Counter, testing};
 use crate::scripts::Script;
 use crate::world::{Notice, VICTIMS, World};
 
+mod desk;
 mod locks;
 mod map;
 mod queues;
@@ -45,6 +46,7 @@ pub(crate) fn act(world: &mut World, script: &Script, amount: Amount) -> Vec<Str
     peer.values(held);
     peer.streams(amount);
     peer.signals();
+    peer.desk(amount);
     // Receiving what carries a handle, and letting go of it, goes through the catalog.
     if free || !peer.carries() {
         peer.queue(amount);

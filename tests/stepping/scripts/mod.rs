@@ -14,6 +14,7 @@ mod barrier;
 mod catalog;
 mod channel;
 mod condvar;
+mod desk;
 mod event;
 mod inline;
 mod lease;
@@ -169,6 +170,7 @@ pub(crate) fn all() -> Vec<Script> {
         reentrant::SCRIPTS,
         map::SCRIPTS,
         condvar::SCRIPTS,
+        desk::SCRIPTS,
     ]
     .concat()
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `queues` | every message came, in order, and every task was done once |
 //! | `locks` | nobody dead has one, and who comes next is told of a death |
+//! | `desk` | every item was done once, by whom it may be, and what is left can be done |
 //! | `map` | every entry is there once, whole, and all room can be used |
 //! | `signals` | permits are all there, and whatever can be signalled still can |
 //! | `values` | numbers are exact, and data is whole |
@@ -14,6 +15,7 @@ use multiproc_ipc::{Error, Segment};
 use crate::ledger::{Deeds, Ledger};
 use crate::world::{CONTROLLER, NOTICE, Names, Notice, UNDERSTUDY};
 
+mod desk;
 mod locks;
 mod map;
 mod queues;
@@ -68,6 +70,7 @@ pub(crate) fn examine(
     verdict.streams(&objects, ledger);
     verdict.signals(&objects, ledger);
     verdict.map(&objects, ledger);
+    verdict.desk(&objects, ledger);
     verdict.notice(&copy, ledger);
     verdict.within(bounds);
     verdict.violations.extend(audit(&copy, living));

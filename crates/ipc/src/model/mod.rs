@@ -42,6 +42,7 @@ pub(crate) mod pidfd;
 
 mod barrier;
 mod catalog;
+mod desk;
 mod event;
 mod fold;
 mod map;

@@ -5,6 +5,7 @@
 use super::{EVENT_WAITERS, event_counts, live, locks, word};
 use crate::atomic::Ordering::SeqCst;
 use crate::atomic::{AtomicU32, AtomicU64};
+use crate::desk::TRAYS;
 use crate::map::{Bucket, RawTable, State as BucketState, hash_of, home};
 use crate::queue::block::{NEUTRAL, Role};
 use crate::queue::cell::{Cell, State};
@@ -32,6 +33,7 @@ pub fn audit(segment: &Segment, living: &[u32]) -> Vec<String> {
             Kind::Map => audit.map(id, &entry),
             Kind::Counter | Kind::Tally => audit.sum(id, &entry),
             Kind::ReentrantMutex => audit.reentrant(id, &entry),
+            Kind::Desk => audit.desk(id, &entry),
             _ => {}
         }
     }
@@ -300,6 +302,21 @@ impl Audit<'_> {
         }
         for lock in table.locks() {
             self.lock("a lock of a map", lock);
+        }
+    }
+
+    /// Each tray is free, or holds a message of which no more is done than there is.
+    fn desk(&mut self, id: ObjectId, entry: &Entry) {
+        for tray in 0..u64::from(TRAYS) {
+            let start = entry.offset + 128 * (tray + 1);
+            let (state, done) = (word(self.segment, start) as u32, word(self.segment, start + 64));
+            let there_are = self.segment.raw::<AtomicU32>(start + 12).load(SeqCst);
+            let (items, bytes) = ((done >> 32) as u32 & 0x7fff_ffff, done & 0xffff_ffff);
+            let is_begun = matches!(state, 2 | 3);
+            if state > 3 || is_begun && (items > there_are || bytes > entry.count) {
+                let (desk, of) = (id.index, format!("{items} items of {there_are}, {bytes} bytes"));
+                self.found(format!("desk {desk}: tray {tray} is in state {state}, {of}"));
+            }
         }
     }
 

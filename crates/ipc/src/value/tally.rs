@@ -13,7 +13,7 @@
 //! ```text
 //! RawTally   selector, pad | base 0 | base 1 | lanes
 //! lane       word, count, pad | buffer 0 | buffer 1                  one per participant
-//! word       u64   [ sequence 27 | queue 12 | block 24 | which buffer 1 ]
+//! word       u64   [ sequence 27 | queue + 1 12 | block 24 | which buffer 1 ]
 //! ```
 //!
 //! The sequence is the block's, shifted by the queue's generation.
@@ -106,8 +106,8 @@ pub struct Tally<T> {
 
 /// Before the bases, and before each lane's buffers: one line.
 const HEAD: u64 = 64;
-/// A word that names no task: no queue has this index.
-const NO_QUEUE: u32 = 0xfff;
+/// What stands for the queue in a word that names no task, as one does that nobody has written yet.
+const NO_QUEUE: u32 = 0;
 
 /// A task as a lane's word names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -117,7 +117,7 @@ impl Name {
     pub(crate) fn new(queue: ObjectId, block: u32, sequence: u32) -> Name {
         // Another queue in the same place counts its blocks' sequences from 0 again.
         let sequence = queue.generation.wrapping_mul(0x9e37_79b1).wrapping_add(sequence);
-        Name::pack(queue.index, block, sequence)
+        Name::pack(queue.index.wrapping_add(1), block, sequence)
     }
 
     /// No task; differs from one time to the next.
