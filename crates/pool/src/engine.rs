@@ -161,6 +161,15 @@ impl Engine {
 
     /// Gives out a batch as soon as there is a worker for it.
     pub(crate) fn submit(&self, batch: Batch) -> Result<(), PoolError> {
+        let waits = self.enter(batch)?;
+        if waits && !self.crowd.has_driver() {
+            self.crowd.kick();
+        }
+        Ok(())
+    }
+
+    /// As [`submit`](Engine::submit), for who looks after it; whether somebody has to.
+    pub(crate) fn enter(&self, batch: Batch) -> Result<bool, PoolError> {
         let mut state = self.state();
         if let Some(refusal) = state.refusal() {
             return Err(refusal);
@@ -169,18 +178,16 @@ impl Engine {
         state.note_due(&batch.job);
         state.backlog.push_back(batch);
         state.give_out();
-        let waits = unattended || state.has_waiting();
+        let waits = unattended || state.has_waiting(None);
         state.chores |= state.idle_timeout.is_some()
             && state.members.len() < state.target
-            && state.has_waiting();
+            && state.has_waiting(None);
         let chores = std::mem::take(&mut state.chores);
         drop(state);
         if chores {
             self.call_keeper();
-        } else if waits && !self.crowd.has_driver() {
-            self.crowd.kick();
         }
-        Ok(())
+        Ok(waits && !chores)
     }
 
     /// The numbers of the workers that stay.
@@ -265,6 +272,18 @@ impl Engine {
 
     /// Waits until `sink` is ready; false at the deadline.
     pub(crate) fn wait(&self, sink: &Arc<dyn Sink>, deadline: Option<Deadline>) -> bool {
+        self.wait_for(sink, deadline, None)
+    }
+
+    /// As [`wait`](Engine::wait), for what comes of some items of a job: who waits for one will come to wait
+    /// for the next, and looks after them alone until then.
+    pub(crate) fn wait_for(
+        &self,
+        sink: &Arc<dyn Sink>,
+        deadline: Option<Deadline>,
+        job: Option<&Arc<Job>>,
+    ) -> bool {
+        let must = || self.state().needs_driver(job);
         // A callback may wait, or drop the pool, on the thread that drives.
         if DRIVEN.with_borrow(|driven| driven.contains(&self.id)) {
             return self.drive(sink, deadline);
@@ -273,11 +292,11 @@ impl Engine {
             if deadline.is_some_and(|deadline| deadline.passed()) {
                 return false;
             }
-            if let Role::Drive = self.crowd.join(sink, deadline, || self.needs_driver()) {
+            if let Role::Drive = self.crowd.join(sink, deadline, must) {
                 DRIVEN.with_borrow_mut(|driven| driven.push(self.id));
                 let ready = self.drive(sink, deadline);
                 DRIVEN.with_borrow_mut(Vec::pop);
-                self.crowd.step_down(|| self.needs_driver());
+                self.crowd.step_down(must);
                 return ready;
             }
         }
@@ -321,7 +340,7 @@ impl Engine {
 
     /// Whether the desks must be looked at although nobody waits.
     pub(crate) fn needs_driver(&self) -> bool {
-        self.state().needs_driver()
+        self.state().needs_driver(None)
     }
 
     /// Nothing of a job is run any more: what has not begun is forgotten, and the workers that are at an
@@ -414,9 +433,12 @@ impl State {
         (tasks, bytes)
     }
 
-    /// Whether something waits that has not begun: for a worker, or behind what one is at.
-    fn has_waiting(&self) -> bool {
-        !self.backlog.is_empty() || self.members.iter().any(|member| member.flights.len() > 1)
+    /// Whether something waits that has not begun: for a worker, or behind what one is at; not counting
+    /// what is of the job `but`.
+    fn has_waiting(&self, but: Option<&Arc<Job>>) -> bool {
+        let counts = |batch: &Batch| but.is_none_or(|but| !Arc::ptr_eq(&batch.job, but));
+        let behind = |member: &Member| member.flights.iter().skip(1).any(|it| counts(&it.batch));
+        self.backlog.iter().any(counts) || self.members.iter().any(behind)
     }
 
     /// How many messages there are with which nobody can begin yet.
@@ -425,7 +447,8 @@ impl State {
         self.backlog.len() + behind.sum::<usize>()
     }
 
-    pub(crate) fn needs_driver(&self) -> bool {
+    /// Whether the desks must be looked at although nobody waits; not for what is of the job `but`.
+    pub(crate) fn needs_driver(&self, but: Option<&Arc<Job>>) -> bool {
         let unattended = |member: &Member| {
             let mut flights = member.flights.iter();
             flights.any(|flight| flight.batch.job.unattended.load(Relaxed))
@@ -434,7 +457,7 @@ impl State {
             !member.own.is_empty() || !member.is_ready() || member.course == Course::Retires
         };
         !self.has_ended()
-            && (self.has_waiting()
+            && (self.has_waiting(but)
                 || self.members.iter().any(|member| unattended(member) || waits(member)))
     }
 

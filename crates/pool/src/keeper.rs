@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use multiproc_ipc::family::desk::{Desk, TRAYS};
 use multiproc_ipc::{Event, Queue, family};
-use multiproc_process::{Ended, Exit, JoinError, Process, SpawnError};
+use multiproc_process::{Child, Ended, Exit, JoinError, Process, SpawnError};
 use multiproc_sys::clock::{self, Deadline};
 
 use crate::engine::{Engine, Phase, QUARANTINE, Quarantined, State};
@@ -82,7 +82,7 @@ impl Engine {
         }
         let gone = state.members.is_empty() && state.starting == 0;
         let over = gone && !matches!(state.phase, Phase::Open);
-        let must_drive = state.needs_driver();
+        let must_drive = state.needs_driver(None);
         drop(state);
         let told = !found.is_empty();
         self.deliver(found);
@@ -207,10 +207,12 @@ impl Engine {
                 }
                 continue;
             };
-            let process = state.members[place].process.child().clone();
+            let Member { name, process, tail, .. } = &state.members[place];
+            let (name, child, tail) = (name.clone(), process.child().clone(), tail.clone());
             drop(state);
             // Once this returns, the segment's sweep has done with it: what it has committed is published.
-            let joined = process.join();
+            let joined = child.join();
+            let last = certificate(name, &child, tail.as_ref(), &joined);
             let mut state = self.state();
             let place = state.members.iter().position(|it| it.number == number);
             let Some(place) = place else { continue };
@@ -219,9 +221,9 @@ impl Engine {
             let event = self.settings.observer.as_ref().map(|_| WorkerEvent::Ended {
                 worker: member.info(),
                 expected: member.course == Course::Leaves,
-                certificate: certificate(&member, &joined),
+                certificate: last.clone(),
             });
-            let verdict = self.bury(&mut state, member, &joined, &mut found);
+            let verdict = self.bury(&mut state, member, last, &mut found);
             drop(state);
             event.iter().for_each(|event| self.tell(event));
             self.deliver(found);
@@ -237,7 +239,7 @@ impl Engine {
         &self,
         state: &mut State,
         mut member: Member,
-        joined: &Result<(), JoinError>,
+        blame: Certificate,
         found: &mut Found,
     ) -> Result<(), PoolError> {
         while let Some(rest) = member.collect(found) {
@@ -252,8 +254,6 @@ impl Engine {
         let sentence = member.sentence.take();
         let own = std::mem::take(&mut member.own);
         let flights = std::mem::take(&mut member.flights);
-        let told = under_way.is_some() || !was_ready || !own.is_empty();
-        let blame = told.then(|| certificate(&member, joined));
         for flight in flights.into_iter().rev() {
             let position = flight.position;
             let rest = flight.rest();
@@ -268,7 +268,7 @@ impl Engine {
             if rest.items() > 0 {
                 state.backlog.push_front(rest);
             }
-            let blame = blame.clone().expect("there is an item under way");
+            let blame = blame.clone();
             match &sentence {
                 Some(sentence) if under_way == Some((sentence.position, sentence.item)) => {
                     let error = match sentence.error.clone() {
@@ -284,14 +284,12 @@ impl Engine {
                 None => self.charge(state, item, blame, found),
             }
         }
-        let crashed = blame.iter().cloned().collect::<Vec<_>>();
-        found.extend(own.into_iter().map(|it| it.fail(TaskError::Crashed(crashed.clone()))));
-        match blame {
-            Some(last) if !was_ready && !orderly && !state.has_ended() => {
-                never_ready(state, &member, last)
-            }
-            _ => Ok(()),
+        let crashed = || TaskError::Crashed(vec![blame.clone()]);
+        found.extend(own.into_iter().map(|batch| batch.fail(crashed())));
+        if was_ready || orderly || state.has_ended() {
+            return Ok(());
         }
+        never_ready(state, &member, blame)
     }
 
     /// Charges an item with a death: it is run again, or not.
@@ -513,10 +511,14 @@ fn give_up(batch: Batch) -> (Arc<Job>, Delivery) {
     batch.fail(error)
 }
 
-fn certificate(member: &Member, joined: &Result<(), JoinError>) -> Certificate {
-    let child = member.process.child();
+fn certificate(
+    worker: Arc<str>,
+    child: &Child,
+    tail: Option<&Tail>,
+    joined: &Result<(), JoinError>,
+) -> Certificate {
     Certificate {
-        worker: member.name.clone(),
+        worker,
         pid: child.pid(),
         ended: child.ended().ok().flatten(),
         out_of_memory: match joined {
@@ -525,6 +527,6 @@ fn certificate(member: &Member, joined: &Result<(), JoinError>) -> Certificate {
         },
         attempt: 0,
         progress: child.progress(),
-        stderr: member.tail.as_ref().map(Tail::lines).unwrap_or_default(),
+        stderr: tail.map(Tail::lines).unwrap_or_default(),
     }
 }

@@ -13,6 +13,7 @@ const LINE_BYTES: u64 = 4096;
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// What a thread has read of a worker's stderr.
+#[derive(Clone)]
 pub(crate) struct Tail {
     shared: Arc<Shared>,
 }
@@ -65,7 +66,7 @@ impl Tail {
         Tail { shared }
     }
 
-    /// The lines, once the worker has ended.
+    /// The lines, once the worker has ended. Blocks for a moment.
     pub(crate) fn lines(&self) -> Vec<String> {
         let read = self.shared.read();
         let read = self.shared.over.wait_timeout_while(read, PATIENCE, |read| !read.over);

@@ -206,7 +206,7 @@ where
         let (first, count) = (batch.first, batch.items());
         self.submitted += u64::from(count);
         if count > 0
-            && let Err(refusal) = self.engine.submit(batch)
+            && let Err(refusal) = self.engine.enter(batch)
         {
             // They are what fails, in their places, and nothing comes after them.
             self.items = None;
@@ -226,7 +226,7 @@ where
             return None;
         }
         let sink: Arc<dyn Sink> = self.results.clone();
-        if !self.engine.wait(&sink, deadline) {
+        if !self.engine.wait_for(&sink, deadline, Some(&self.job)) {
             return None;
         }
         let arrived = self.results.take();
