@@ -73,7 +73,7 @@ fn applied() -> Section {
 fn applied_parked() -> Section {
     let what = "the same, by one worker that sleeps";
     Section::new("pool-apply-parked", what, Better::Less)
-        .scored(["µs"], |recording| microseconds(recording))
+        .scored(["µs"], microseconds)
         .with("multiproc Pool::apply", pool::apply_parked)
         .with("floor: futex", |stage| parked::<Futex>(stage, Processes))
 }
