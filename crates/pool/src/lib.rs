@@ -3,7 +3,7 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | `pool` | what users see: submitting, mapping, ending |
+//! | `pool` | what users see: submitting; `map`, `scope`; `control`: workers and the end |
 //! | `settings` | what a pool is to be like |
 //! | `task`, `stream` | the value of one call; the values of many, in order or as they come |
 //! | `job` | items, batches of them, and where their outcomes go |
