@@ -103,11 +103,27 @@ pub(crate) const QUARANTINE: usize = 100;
 /// begun: it may be stopped.
 const HESITATION: Duration = Duration::from_millis(10);
 
+/// How many deadlines are remembered before those of jobs that are done are forgotten.
+const DUES: usize = 64;
+
 type Found = Vec<(Arc<Job>, Delivery)>;
 
 thread_local! {
     /// The pools for which this thread is the driver.
     static DRIVEN: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The role of the driver, given up when it is dropped if somebody else must then drive.
+struct Driving<'a, F: Fn() -> bool> {
+    engine: &'a Engine,
+    must: F,
+}
+
+impl<F: Fn() -> bool> Drop for Driving<'_, F> {
+    fn drop(&mut self) {
+        DRIVEN.with_borrow_mut(Vec::pop);
+        self.engine.crowd.step_down(&self.must);
+    }
 }
 
 impl Engine {
@@ -262,6 +278,12 @@ impl Engine {
         doubt
     }
 
+    /// As [`turn`](Engine::turn), for who does not drive: the driver may wait for what it has found.
+    pub(crate) fn look(&self) {
+        self.turn();
+        self.bell.set();
+    }
+
     /// Hands outcomes to whom they are for.
     pub(crate) fn deliver(&self, found: Found) {
         if !found.is_empty() {
@@ -294,10 +316,9 @@ impl Engine {
             }
             if let Role::Drive = self.crowd.join(sink, deadline, must) {
                 DRIVEN.with_borrow_mut(|driven| driven.push(self.id));
-                let ready = self.drive(sink, deadline);
-                DRIVEN.with_borrow_mut(Vec::pop);
-                self.crowd.step_down(must);
-                return ready;
+                // Also when a value panics as it is dropped.
+                let _driving = Driving { engine: self, must };
+                return self.drive(sink, deadline);
             }
         }
         true
@@ -527,8 +548,11 @@ impl State {
     /// Sees to it that the keeper is awake by the time that a job must be done.
     fn note_due(&mut self, job: &Arc<Job>) {
         if let Some(due) = job.terms.due
-            && !self.dues.iter().any(|(_, known)| known.as_ptr() == Arc::as_ptr(job))
+            && !job.noted.swap(true, Relaxed)
         {
+            if self.dues.len() >= DUES && self.dues.len().is_power_of_two() {
+                self.dues.retain(|(_, job)| job.strong_count() > 0);
+            }
             self.dues.push((due, Arc::downgrade(job)));
             self.chores |= self.armed.is_none_or(|armed| due < armed);
         }

@@ -28,7 +28,7 @@ pub enum PoolError {
     /// The initializer failed in a worker, which stops the pool.
     #[error("the initializer failed: {0}")]
     Initializer(Arc<JoinError>),
-    /// No worker could be started, or each was killed before it was ready.
+    /// No worker could be started.
     #[error("no worker can be started: {0}")]
     Start(Arc<SpawnError>),
     /// Workers were killed, one after another, before they were ready.
@@ -124,7 +124,7 @@ fn last(certificates: &[Certificate], what: &str) -> String {
 pub struct Certificate {
     /// The worker's name.
     pub worker: Arc<str>,
-    /// Its number.
+    /// Its process.
     pub pid: u32,
     /// How it ended, its times and its memory; none if the kernel refused to say.
     pub ended: Option<Ended>,

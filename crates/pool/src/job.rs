@@ -81,6 +81,8 @@ pub(crate) struct Job {
     pub(crate) quiet: bool,
     /// Why nothing of it is to be run any more.
     pub(crate) cancelled: OnceLock<TaskError>,
+    /// Whether its deadline is known to the keeper.
+    pub(crate) noted: AtomicBool,
     /// Whether nobody may be waiting for what comes of it, so that the pool has to look by itself.
     pub(crate) unattended: AtomicBool,
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use multiproc_ipc::family::desk::{Desk, TRAYS};
 use multiproc_ipc::{Event, Queue, family};
+use multiproc_process::family::catch;
 use multiproc_process::{Child, Ended, Exit, JoinError, Process, SpawnError};
 use multiproc_sys::clock::{self, Deadline};
 
@@ -143,7 +144,8 @@ impl Engine {
     /// Tells whoever wants to know what happens to workers.
     fn tell(&self, event: &WorkerEvent) {
         if let Some(observer) = &self.settings.observer {
-            observer(event);
+            // What a panic says is told on stderr; the keeper goes on.
+            let _ = catch(|| observer(event));
         }
     }
 
@@ -170,7 +172,10 @@ impl Engine {
         if self.settings.keep_stderr.is_some() {
             spawner = spawner.stderr(multiproc_process::Stdio::Piped);
         }
-        let process = (self.settings.starter)(&spawner, post.clone())?;
+        // The arguments of the initializer are cloned and encoded there.
+        let started = catch(|| (self.settings.starter)(&spawner, post.clone()));
+        let panicked = |_| PoolError::Impossible("the initializer's arguments panic");
+        let process = started.map_err(panicked)??;
         let tail = self
             .settings
             .keep_stderr
@@ -261,7 +266,11 @@ impl Engine {
                 continue;
             }
             if under_way.is_none_or(|(at, _)| at != position) {
-                state.backlog.push_front(rest);
+                if rest.only.is_some() || state.has_ended() {
+                    found.push(rest.fail(TaskError::Crashed(vec![blame.clone()])));
+                } else {
+                    state.backlog.push_front(rest);
+                }
                 continue;
             }
             let (item, rest) = rest.single_out(0);
@@ -280,8 +289,8 @@ impl Engine {
                     found.push(item.fail(error));
                 }
                 // It was killed for another item, which was faster.
-                Some(_) => state.backlog.push_front(item),
-                None => self.charge(state, item, blame, found),
+                Some(_) if item.job.terms.retries > 0 => state.backlog.push_front(item),
+                _ => self.charge(state, item, blame, found),
             }
         }
         let crashed = || TaskError::Crashed(vec![blame.clone()]);
@@ -468,8 +477,11 @@ impl Engine {
     fn next_look(&self, state: &State) -> Option<Deadline> {
         let delayed = state.delayed.iter().map(|(due, _)| *due);
         let dues = state.dues.iter().map(|(due, _)| *due);
-        let sentences =
-            state.members.iter().filter_map(|member| Some(member.sentence.as_ref()?.next));
+        let signals = self.mild_steps() + 2;
+        let sentences = state.members.iter().filter_map(|member| {
+            let sentence = member.sentence.as_ref().filter(|it| it.step < signals)?;
+            Some(sentence.next)
+        });
         let limits = state.members.iter().filter_map(|member| {
             let limits = member.flights.iter().filter_map(|it| it.batch.job.terms.time_limit);
             let limit = limits.min().filter(|_| member.sentence.is_none())?;

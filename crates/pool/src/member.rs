@@ -235,12 +235,14 @@ impl Member {
                 return None;
             }
             flight.batch.job.pace.note(progress.items, progress.nanoseconds, progress.bytes);
-            let Flight { position, mut batch, .. } =
+            let Flight { position, mut batch, items: collected, .. } =
                 self.flights.pop_front().expect("it was looked at");
             self.desk.free(position);
-            if progress.items < items {
-                self.allowance = self.allowance.saturating_add(u64::from(items - progress.items));
-                return Some(batch.split_off(progress.items));
+            // What was collected stays so, whatever the worker says now.
+            let done = progress.items.max(collected);
+            if done < items {
+                self.allowance = self.allowance.saturating_add(u64::from(items - done));
+                return Some(batch.split_off(done));
             }
         }
         None
@@ -260,7 +262,8 @@ impl Member {
 
     /// Takes back the last message that it has not begun with.
     pub(crate) fn take_back(&mut self) -> Option<Batch> {
-        let last = self.flights.len().checked_sub(1)?;
+        // What is for this worker alone stays.
+        let last = self.flights.iter().rposition(|it| it.batch.only.is_none())?;
         self.take_back_at(last)
     }
 

@@ -35,6 +35,8 @@ impl Pace {
             return;
         }
         let items = u64::from(items);
+        // The worker's word.
+        let nanos = nanos.min(1 << 50);
         let each = (nanos.saturating_mul(16) / items).max(1);
         self.nanos.store(towards(self.nanos.load(Relaxed), each), Relaxed);
         let each = u64::from(bytes) * 16 / items;

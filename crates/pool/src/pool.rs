@@ -74,6 +74,8 @@ use crate::worker::{entry_of, own_pool};
 /// A pool can be passed to other processes of its family, which share it: what they submit is run by its
 /// workers, at the request of the process that has it. It costs a message there and one back, and some
 /// calls do nothing there: to cancel a task, to resize, close or end the pool, or to look at its workers.
+/// Maps take some hundred items ahead there, `broadcast` runs in that process itself, and the `next_timeout` of a
+/// stream waits as long as it takes.
 #[derive(Clone)]
 #[doc(alias = "ProcessPoolExecutor")]
 #[doc(alias = "Executor")]
@@ -242,6 +244,7 @@ impl Pool {
             pace: engine.pace(entry),
             quiet,
             cancelled: OnceLock::new(),
+            noted: AtomicBool::new(false),
             unattended: AtomicBool::new(false),
         })
     }

@@ -172,7 +172,7 @@ where
         while self.items.is_some() {
             let under_way = self.submitted - self.received;
             let chunk = self.chunk(workers);
-            let window = (chunk * workers * (TRAYS as usize + 2)) as u64;
+            let window = chunk.saturating_mul(workers * (TRAYS as usize + 2)) as u64;
             let enough =
                 self.submitted - self.yielded >= window || self.engine.backlog() >= 2 * workers;
             if under_way > 0 && enough || self.received - self.yielded > window {

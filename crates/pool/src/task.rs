@@ -249,7 +249,8 @@ impl<R: Serialize + DeserializeOwned + Send + 'static> Task<R> {
     }
 
     /// Calls `callback` with its outcome when it is done, on the thread that learns of it; at once if it
-    /// is. Callbacks are called in order, and one that panics doesn't keep others from it. A value that
+    /// is. A callback must be short, and must not wait for tasks of the pool, nor use this one: others wait
+    /// for that thread. Callbacks are called in order, and one that panics doesn't keep others from it. A value that
     /// was [waited for](Task::wait_timeout) before is given away, and callbacks are not called any more.
     #[doc(alias = "add_done_callback")]
     pub fn on_done(&self, callback: impl FnOnce(&Result<R, TaskError>) + Send + 'static) {
@@ -301,7 +302,7 @@ impl<R: Serialize + DeserializeOwned + Send + 'static> Task<R> {
             return;
         }
         if let Some(engine) = &self.engine {
-            engine.turn();
+            engine.look();
         }
         if let Some(elsewhere) = &self.elsewhere {
             elsewhere.receive(&self.slot, Some(Deadline::after(Duration::ZERO)));

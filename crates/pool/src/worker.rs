@@ -266,15 +266,16 @@ where
             write_value(taken.room(), post, value)
         });
         UNDER_WAY.set(false);
+        if timed {
+            // Before the next one can seem to be under way.
+            taken.end_item();
+        }
         let letter = matches!(written, Ok(Written::Letter));
         match written {
             Ok(Written::Here(bytes)) => publish(taken, bytes, false),
             Ok(Written::Letter) => publish(taken, 0, true),
             Ok(Written::Refused(tag, reason)) => put_reason(taken, tag, reason),
             Err(panic) => put_panic(taken, panic),
-        }
-        if timed {
-            taken.end_item();
         }
         match next {
             Some(next) if !letter => at = next,
