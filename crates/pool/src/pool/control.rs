@@ -65,7 +65,7 @@ pub struct WorkerInfo {
     pub pid: u32,
     /// Its place among the participants of the segment.
     pub participant: Option<u32>,
-    /// What it has noted as done, with [`Segment::note_progress`].
+    /// What it has noted as done, with [`Segment::note_progress`](multiproc_ipc::Segment::note_progress).
     pub progress: u64,
     /// Whether it has come so far as to take tasks.
     pub ready: bool,
@@ -208,7 +208,7 @@ impl Pool {
         self.engine().map_or(0, |engine| engine.state().deaths)
     }
 
-    /// The last tasks of which [so many](Builder::poison_after) workers have died that they are run no
+    /// The last tasks of which [so many](crate::Builder::poison_after) workers have died that they are run no
     /// more: up to 100.
     pub fn quarantine(&self) -> Vec<Quarantined> {
         let Some(engine) = self.engine() else { return Vec::new() };
