@@ -113,4 +113,12 @@ if __name__ == "__main__":
     with open(f"/proc/self/task/{os.getpid()}/children") as children:
         for child in children.read().split():
             os.kill(int(child), signal.SIGKILL)
+    # And whoever would have removed its files is dead now.
+    import glob
+    import shutil
+
+    for path in glob.glob(f"/dev/shm/sem.loky-{os.getpid()}-*"):
+        os.unlink(path)
+    for path in glob.glob(f"/dev/shm/joblib_memmapping_folder_{os.getpid()}_*"):
+        shutil.rmtree(path, ignore_errors=True)
     os._exit(0)
