@@ -115,7 +115,7 @@ fn census(run: Run) -> Result<ExitCode, Failure> {
     let stopping = Stopping::on_signals(pool.clone())?;
     stage.instance.ready();
     let progress = Progress::new(&job, &stage.board, run.workers as usize, started);
-    let (walked, counted) = std::thread::scope(|scope| {
+    let (mut walked, counted) = std::thread::scope(|scope| {
         let (sender, pieces) = sync_channel(PIECES_AHEAD);
         let walker = scope.spawn({
             let job = &job;
@@ -128,7 +128,6 @@ fn census(run: Run) -> Result<ExitCode, Failure> {
         (walker.join().expect("the walk does not panic"), counted)
     });
     stopping.end();
-    let mut walked = walked;
     let mut unreadable = match counted {
         Err(PoolError::Terminated) => return Err(Failure::Stopped),
         counted => counted?.into_list(),

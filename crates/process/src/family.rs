@@ -29,8 +29,3 @@ pub fn conjure<F: Copy + 'static>() -> F {
 pub fn catch<R>(work: impl FnOnce() -> R) -> Result<R, Panic> {
     outcome::catch(work)
 }
-
-/// Whether this program has called [`init`](crate::init).
-pub fn is_initialised() -> bool {
-    crate::bootstrap::is_initialised()
-}
