@@ -182,6 +182,20 @@ fn worker_stopped_while_it_is_idle_loses_what_it_has_not_begun_to_others() {
 }
 
 #[test]
+fn contribution_to_a_tally_of_another_segment_is_a_panic_of_the_task_alone() {
+    let _guard = guard();
+    let pool = Pool::new(1).unwrap();
+    let workers = crew(&pool);
+    let contribute_elsewhere = || {
+        let elsewhere = Segment::builder().anonymous().unwrap();
+        contribute(&Tally::<u64>::new_in(&elsewhere).unwrap(), &1);
+    };
+    let error = pool.apply(contribute_elsewhere, ()).unwrap_err();
+    assert!(matches!(error, TaskError::Panicked { .. }), "{error}");
+    assert_eq!(crew(&pool), workers, "the worker goes on");
+}
+
+#[test]
 fn contributions_count_once_however_many_workers_die() {
     let _guard = guard();
     let mut random = Random::seeded();

@@ -1,10 +1,11 @@
 //! One function over many items.
 
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
 use multiproc::pool::{Pool, PoolError, Task, TaskError};
 use multiproc::{Array, Counter, Queue};
-use support::{SOON, eventually, guard};
+use support::{SHORT, SOON, eventually, guard};
 
 use crate::{Gate, crew, doubled, goes_on, kill_oneself, own_number, twice, wait_for};
 
@@ -162,6 +163,34 @@ fn broadcast_runs_once_in_every_worker() {
     let odd = |worker: u32| assert!(own_number() != worker, "not me");
     let outcomes = pool.broadcast(odd, (workers[0],)).unwrap();
     assert_eq!(outcomes.iter().filter(|outcome| outcome.is_err()).count(), 1);
+}
+
+#[test]
+fn broadcast_waits_for_a_worker_that_is_busy_while_another_is_idle() {
+    let _guard = guard();
+    let pool = Pool::new(2).unwrap();
+    let mut workers = crew(&pool);
+    let (gate, ran) = (Gate::new(), Counter::new().unwrap());
+    let busy = pool.submit(wait_for, gate.arguments()).unwrap();
+    gate.has_begun(1);
+    let tell = |ran: Counter| {
+        ran.add(1);
+        std::process::id()
+    };
+    let (ended, told) = channel();
+    std::thread::scope(|scope| {
+        let (pool, ran) = (&pool, &ran);
+        scope.spawn(move || ended.send(pool.broadcast(tell, (ran.clone(),)).unwrap()).unwrap());
+        eventually("the idle worker has run it", || ran.get() == 1);
+        assert!(told.recv_timeout(SHORT).is_err(), "the idle one does not do it for both");
+        gate.open.set();
+        let outcomes = told.recv_timeout(SOON).unwrap();
+        let mut told: Vec<u32> = outcomes.into_iter().map(Result::unwrap).collect();
+        told.sort_unstable();
+        workers.sort_unstable();
+        assert_eq!((told, ran.get()), (workers, 2));
+    });
+    assert_eq!(busy.wait().unwrap(), 7);
 }
 
 #[test]

@@ -46,7 +46,13 @@ pub mod desk {
     use crate::plain::Plain;
     use crate::queue::Queue;
     use crate::queue::block::Role;
-    use crate::value::Array;
+    use crate::segment::Segment;
+    use crate::value::{Array, Numbers, Tally};
+
+    /// Whether a tally is in this segment, as the desks are whose items contribute to it.
+    pub fn can_contribute<T: Numbers>(tally: &Tally<T>, segment: &Segment) -> bool {
+        tally.is_in(segment)
+    }
 
     /// Writes a value into `room`, without a frame, where it may stand among others; says how many bytes it
     /// took. None if there is no room, or it names what can only travel in a message.

@@ -7,10 +7,11 @@
 //! keeper drives; it gives the role up to anybody who comes to wait.
 
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicUsize, fence};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 
+use multiproc_ipc::Event;
 use multiproc_sys::clock::Deadline;
 
 use crate::job::Sink;
@@ -27,7 +28,7 @@ struct State {
     parked: Vec<Parked>,
     /// Whether the keeper has something to do.
     kicked: bool,
-    /// Whether the keeper listens for the bell, and not for this: also after it was relieved.
+    /// Whether the keeper listens for the bell, and not for this.
     listens: bool,
 }
 
@@ -36,8 +37,9 @@ struct Parked {
     sink: Arc<dyn Sink>,
 }
 
-#[derive(Default)]
 pub(crate) struct Crowd {
+    /// Set by workers, and by whoever has something for the driver.
+    pub(crate) bell: Event,
     state: Mutex<State>,
     /// How many are parked: looked at without the lock.
     parked: AtomicUsize,
@@ -55,6 +57,39 @@ pub(crate) enum Role {
 }
 
 impl Crowd {
+    pub(crate) fn new(bell: Event) -> Crowd {
+        Crowd {
+            bell,
+            state: Mutex::default(),
+            parked: AtomicUsize::new(0),
+            keeper: Condvar::new(),
+            unheard: AtomicBool::new(false),
+        }
+    }
+
+    /// Has the driver look.
+    pub(crate) fn ring(&self) {
+        self.bell.set();
+    }
+
+    /// Clears the bell. What is done before it rings again is seen by who looks after this.
+    pub(crate) fn hush(&self) {
+        self.bell.clear();
+        fence(SeqCst);
+        // It was rung for the keeper, which has not heard it yet.
+        if self.unheard.load(SeqCst) {
+            self.bell.set();
+        }
+    }
+
+    /// Waits until the bell rings, or the deadline.
+    pub(crate) fn listen(&self, deadline: Option<Deadline>) {
+        match deadline {
+            Some(deadline) => drop(self.bell.wait_timeout(deadline.remaining())),
+            None => self.bell.wait(),
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -110,10 +145,7 @@ impl Crowd {
     fn hand_over(&self, state: &mut State, must: impl FnOnce() -> bool) {
         match state.parked.first() {
             Some(next) => next.thread.unpark(),
-            None if must() => {
-                state.kicked = true;
-                self.keeper.notify_one();
-            }
+            None if must() => self.kick_in(state),
             None => {}
         }
     }
@@ -132,18 +164,18 @@ impl Crowd {
         self.state().driver.is_some()
     }
 
-    /// Has the keeper look what there is to do; says whether the bell is to be rung for that.
-    pub(crate) fn kick(&self) -> bool {
-        let mut state = self.state();
-        state.kicked = true;
-        self.keeper.notify_one();
-        self.unheard.store(state.listens, SeqCst);
-        state.listens
+    /// Has the keeper look what there is to do.
+    pub(crate) fn kick(&self) {
+        self.kick_in(&mut self.state());
     }
 
-    /// Whether the bell is to be rung again for the keeper: who hushes it may have come between.
-    pub(crate) fn keeper_must_hear(&self) -> bool {
-        self.unheard.load(SeqCst)
+    fn kick_in(&self, state: &mut State) {
+        state.kicked = true;
+        self.keeper.notify_one();
+        if state.listens {
+            self.unheard.store(true, SeqCst);
+            self.bell.set();
+        }
     }
 
     /// The keeper drives if nobody else does.
@@ -152,7 +184,6 @@ impl Crowd {
         let free = state.driver.is_none() && !state.kicked;
         if free {
             state.driver = Some(Driver::Keeper);
-            state.listens = true;
         }
         free
     }
@@ -162,15 +193,28 @@ impl Crowd {
         self.state().driver == Some(Driver::Keeper)
     }
 
-    /// The keeper drives no more.
+    /// The keeper listens for the bell until the deadline, unless it was kicked.
+    pub(crate) fn keeper_listens(&self, deadline: Option<Deadline>) {
+        {
+            let mut state = self.state();
+            state.listens = !state.kicked;
+            if state.kicked {
+                return;
+            }
+        }
+        self.listen(deadline);
+        let mut state = self.state();
+        state.listens = false;
+        self.unheard.store(false, SeqCst);
+    }
+
+    /// The keeper drives no more, and looks anew.
     pub(crate) fn keeper_rests(&self) {
         let mut state = self.state();
         if state.driver == Some(Driver::Keeper) {
             state.driver = None;
         }
         state.kicked = false;
-        state.listens = false;
-        self.unheard.store(false, SeqCst);
     }
 
     /// The keeper sleeps until it is kicked, or the deadline.

@@ -17,8 +17,7 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::fence;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -27,8 +26,8 @@ use multiproc_sys::clock::{self, Deadline};
 
 use crate::crowd::{Crowd, Role};
 use crate::error::{Certificate, PoolError, TaskError};
-use crate::job::{Batch, Delivery, Job, Sink};
-use crate::member::{Course, Member, Sentence};
+use crate::job::{Batch, Found, Job, Sink, discard};
+use crate::member::{Course, Member};
 use crate::pace::Pace;
 use crate::settings::Settings;
 use crate::worker::READY;
@@ -38,8 +37,6 @@ pub(crate) struct Engine {
     pub(crate) id: u64,
     pub(crate) settings: Settings,
     pub(crate) segment: Segment,
-    /// Set by workers, and by whoever has something for the driver.
-    pub(crate) bell: Event,
     state: Mutex<State>,
     pub(crate) crowd: Crowd,
     /// The workers that have died, by number, until the keeper has buried them.
@@ -85,6 +82,9 @@ pub(crate) struct State {
     pub(crate) idle_timeout: Option<Duration>,
     /// When to look whether a worker has begun with what it was given.
     pub(crate) doubt: Option<Deadline>,
+    /// Batches that are done, to be dropped without the lock: with them may go values of the user's types, and
+    /// handles.
+    pub(crate) spent: Vec<Batch>,
 }
 
 /// A task that is run no more, because each worker died that ran it.
@@ -105,8 +105,6 @@ const HESITATION: Duration = Duration::from_millis(10);
 
 /// How many deadlines are remembered before those of jobs that are done are forgotten.
 const DUES: usize = 64;
-
-type Found = Vec<(Arc<Job>, Delivery)>;
 
 thread_local! {
     /// The pools for which this thread is the driver.
@@ -149,14 +147,14 @@ impl Engine {
             dues: Vec::new(),
             idle_timeout: settings.idle_timeout,
             doubt: None,
+            spent: Vec::new(),
         };
         Ok(Engine {
             id: u64::from(std::process::id()) << 32 | number,
-            bell: Event::new_in(&segment)?.named("pool"),
+            crowd: Crowd::new(Event::new_in(&segment)?.named("pool")),
             settings,
             segment,
             state: Mutex::new(state),
-            crowd: Crowd::default(),
             dead: Mutex::new(Vec::new()),
         })
     }
@@ -175,18 +173,17 @@ impl Engine {
         self.state().refusal()
     }
 
-    /// Gives out a batch as soon as there is a worker for it.
-    pub(crate) fn submit(&self, batch: Batch) -> Result<(), PoolError> {
-        let waits = self.enter(batch)?;
-        if waits && !self.crowd.has_driver() {
-            self.crowd.kick();
-        }
-        Ok(())
+    /// Gives out a batch as soon as there is a worker for it, for who looks after it; says whether somebody
+    /// has to.
+    pub(crate) fn enter(&self, batch: Batch) -> Result<bool, PoolError> {
+        self.enter_into(self.state(), batch)
     }
 
-    /// As [`submit`](Engine::submit), for who looks after it; whether somebody has to.
-    pub(crate) fn enter(&self, batch: Batch) -> Result<bool, PoolError> {
-        let mut state = self.state();
+    fn enter_into(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        batch: Batch,
+    ) -> Result<bool, PoolError> {
         if let Some(refusal) = state.refusal() {
             return Err(refusal);
         }
@@ -201,7 +198,7 @@ impl Engine {
         let chores = std::mem::take(&mut state.chores);
         drop(state);
         if chores {
-            self.call_keeper();
+            self.crowd.kick();
         }
         Ok(waits && !chores)
     }
@@ -232,28 +229,35 @@ impl Engine {
         state.give_out();
         drop(state);
         self.deliver(found);
-        self.call_keeper();
+        self.crowd.kick();
     }
 
-    /// As [`submit`](Engine::submit), of a single task, of which only so many may wait: the batch comes
-    /// back if they do.
+    /// Gives out a task as soon as there is a worker for it. Only so many may wait: it comes back if they do.
     pub(crate) fn try_submit(&self, batch: Batch) -> Result<Option<Batch>, PoolError> {
-        if self.is_full(batch.bytes()) {
-            return match self.refusal() {
+        let state = self.state();
+        if self.is_full_by(&state, batch.bytes()) {
+            return match state.refusal() {
                 Some(refusal) => Err(refusal),
                 None => Ok(Some(batch)),
             };
         }
-        self.submit(batch).map(|()| None)
+        if self.enter_into(state, batch)? && !self.crowd.has_driver() {
+            self.crowd.kick();
+        }
+        Ok(None)
     }
 
     /// Whether no task of so many bytes may wait besides those that do.
     pub(crate) fn is_full(&self, bytes: usize) -> bool {
+        self.is_full_by(&self.state(), bytes)
+    }
+
+    fn is_full_by(&self, state: &State, bytes: usize) -> bool {
         let Settings { waiting_tasks, waiting_bytes, .. } = self.settings;
         if (waiting_tasks, waiting_bytes) == (usize::MAX, usize::MAX) {
             return false;
         }
-        let (tasks, others) = self.state().waiting();
+        let (tasks, others) = state.waiting();
         tasks >= waiting_tasks || tasks > 0 && others.saturating_add(bytes) > waiting_bytes
     }
 
@@ -269,11 +273,12 @@ impl Engine {
         let mut state = self.state();
         state.turn(&mut found);
         let chores = std::mem::take(&mut state.chores);
-        let doubt = state.doubt;
+        let (doubt, spent) = (state.doubt, std::mem::take(&mut state.spent));
         drop(state);
         self.deliver(found);
+        discard(spent);
         if chores {
-            self.call_keeper();
+            self.crowd.kick();
         }
         doubt
     }
@@ -281,13 +286,16 @@ impl Engine {
     /// As [`turn`](Engine::turn), for who does not drive: the driver may wait for what it has found.
     pub(crate) fn look(&self) {
         self.turn();
-        self.bell.set();
+        self.crowd.ring();
     }
 
     /// Hands outcomes to whom they are for.
     pub(crate) fn deliver(&self, found: Found) {
         if !found.is_empty() {
-            found.into_iter().for_each(|(job, delivery)| job.sink.deliver(delivery));
+            for (job, delivery) in found {
+                job.sink.deliver(delivery);
+                discard(job);
+            }
             self.crowd.tell();
         }
     }
@@ -326,7 +334,7 @@ impl Engine {
 
     fn drive(&self, sink: &Arc<dyn Sink>, deadline: Option<Deadline>) -> bool {
         loop {
-            self.hush();
+            self.crowd.hush();
             let doubt = self.turn();
             // It may be for something else than an outcome: room, or that a worker is ready.
             self.crowd.tell();
@@ -336,26 +344,7 @@ impl Engine {
             if deadline.is_some_and(|deadline| deadline.passed()) {
                 return false;
             }
-            match deadline.into_iter().chain(doubt).min() {
-                Some(until) => drop(self.bell.wait_timeout(until.remaining())),
-                None => self.bell.wait(),
-            }
-        }
-    }
-
-    /// Clears the bell. What is done before it rings again is seen by who looks after this.
-    pub(crate) fn hush(&self) {
-        self.bell.clear();
-        fence(SeqCst);
-        if self.crowd.keeper_must_hear() {
-            self.bell.set();
-        }
-    }
-
-    /// Has the keeper look what there is to do.
-    pub(crate) fn call_keeper(&self) {
-        if self.crowd.kick() {
-            self.bell.set();
+            self.crowd.listen(deadline.into_iter().chain(doubt).min());
         }
     }
 
@@ -372,9 +361,9 @@ impl Engine {
         let sentenced = self.state().cancel(job, error, &mut found);
         self.deliver(found);
         // A driver that sleeps may wait for just this.
-        self.bell.set();
+        self.crowd.ring();
         if sentenced {
-            self.call_keeper();
+            self.crowd.kick();
         }
     }
 
@@ -384,7 +373,7 @@ impl Engine {
         let dropped = self.state().withdraw(job);
         found.extend(dropped.into_iter().map(|batch| batch.fail(TaskError::Cancelled)));
         self.deliver(found);
-        self.bell.set();
+        self.crowd.ring();
     }
 
     /// Nothing more is submitted.
@@ -395,8 +384,8 @@ impl Engine {
         }
         drop(state);
         // Somebody may wait for room.
-        self.bell.set();
-        self.call_keeper();
+        self.crowd.ring();
+        self.crowd.kick();
     }
 
     /// Nothing more is done: workers are killed, and everybody who waits is told why.
@@ -421,8 +410,8 @@ impl Engine {
         let error = TaskError::Pool(reason.clone());
         found.extend(forsaken.into_iter().map(|batch| batch.fail(error.clone())));
         self.deliver(found);
-        self.bell.set();
-        self.call_keeper();
+        self.crowd.ring();
+        self.crowd.kick();
     }
 }
 
@@ -445,9 +434,10 @@ impl State {
         self.backlog.is_empty() && self.delayed.is_empty() && !self.members.iter().any(busy)
     }
 
+    /// How many tasks wait that were submitted alone, and how many bytes of them.
     fn waiting(&self) -> (usize, usize) {
         let (mut tasks, mut bytes) = (0, 0);
-        for batch in self.backlog.iter().filter(|batch| batch.items() == 1) {
+        for batch in self.backlog.iter().filter(|batch| !batch.job.quiet) {
             tasks += 1;
             bytes += batch.bytes();
         }
@@ -499,7 +489,7 @@ impl State {
     pub(crate) fn collect(&mut self, found: &mut Found) {
         for member in &mut self.members {
             let was_busy = !member.flights.is_empty();
-            while let Some(rest) = member.collect(found) {
+            while let Some(rest) = member.collect(found, &mut self.spent) {
                 self.backlog.push_front(rest);
             }
             if was_busy && member.flights.is_empty() && self.idle_timeout.is_some() {
@@ -679,19 +669,5 @@ impl State {
     /// How many workers are ready.
     pub(crate) fn ready(&self) -> usize {
         self.members.iter().filter(|member| member.status() >= READY).count()
-    }
-}
-
-impl Member {
-    /// Sentences the worker if it is at an item of this job.
-    pub(crate) fn sentence_if_at(&mut self, job: &Arc<Job>, error: &TaskError) -> Option<()> {
-        let (flight, item) = self.under_way()?;
-        if !Arc::ptr_eq(&flight.batch.job, job) || self.sentence.is_some() {
-            return None;
-        }
-        let (position, error) = (flight.position, error.clone());
-        let next = Deadline::after(std::time::Duration::ZERO);
-        self.sentence = Some(Sentence { position, item, error, step: 0, next });
-        Some(())
     }
 }

@@ -283,7 +283,7 @@ impl<R: Serialize + DeserializeOwned + Send> Elsewhere<R> {
 }
 
 /// The outcomes of some items.
-type Batch<R> = Elsewhere<Vec<Answer<R>>>;
+type Answers<R> = Elsewhere<Vec<Answer<R>>>;
 
 /// How many items a guest asks for at a time, and how many times before it has the first answer.
 const CHUNK: usize = 64;
@@ -303,7 +303,7 @@ where
     R: Serialize + DeserializeOwned + Send + 'static,
 {
     let chunk = chunk.map_or(CHUNK, |chunk| chunk.max(CHUNK));
-    let mut asked = VecDeque::<(usize, Result<Batch<R>, TaskError>)>::new();
+    let mut asked = VecDeque::<(usize, Result<Answers<R>, TaskError>)>::new();
     let mut ready: VecDeque<Result<R, TaskError>> = VecDeque::new();
     move || {
         while ready.is_empty() {

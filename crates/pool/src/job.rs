@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use multiproc_ipc::family::desk::{self, Letter};
 use multiproc_ipc::{Queue, Segment, SendError};
+use multiproc_process::family;
 use multiproc_sys::clock::Deadline;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -86,6 +87,9 @@ pub(crate) struct Job {
     /// Whether nobody may be waiting for what comes of it, so that the pool has to look by itself.
     pub(crate) unattended: AtomicBool,
 }
+
+/// Outcomes, and whose they are.
+pub(crate) type Found = Vec<(Arc<Job>, Delivery)>;
 
 /// Items of a job that are neighbours, and go to one worker.
 pub(crate) struct Batch {
@@ -210,5 +214,13 @@ fn parcel<A: Serialize + DeserializeOwned>(
         Ok(()) => Ok(desk::retyped(&queue)),
         Err(SendError::Refused { error, .. }) => Err(error.to_string()),
         Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Drops what may be of the user's types. A panic of that is told on stderr, and ends nobody.
+#[inline]
+pub(crate) fn discard<T>(value: T) {
+    if std::mem::needs_drop::<T>() {
+        let _ = family::catch(|| drop(value));
     }
 }

@@ -20,7 +20,7 @@ use multiproc_sys::clock::{self, Deadline};
 
 use crate::engine::{Engine, Phase, QUARANTINE, Quarantined, State};
 use crate::error::{Certificate, PoolError, TaskError};
-use crate::job::{Batch, Delivery, Job};
+use crate::job::{Batch, Delivery, Found, Job};
 use crate::member::{Course, Member, Sentence};
 use crate::settings::WorkerEvent;
 use crate::stderr::Tail;
@@ -33,8 +33,6 @@ const SIGKILL: i32 = 9;
 const NEVER_READY: u32 = 10;
 /// How soon to look again whether an item has begun for which there is a limit.
 const BEGINNING: Duration = Duration::from_millis(5);
-
-type Found = Vec<(Arc<Job>, Delivery)>;
 
 thread_local! {
     /// The pool whose keeper this thread is.
@@ -61,7 +59,7 @@ impl Engine {
     fn keep(self: &Arc<Self>) -> bool {
         let drove = self.needs_driver() && self.crowd.keeper_drives();
         if drove {
-            self.hush();
+            self.crowd.hush();
         }
         self.bury_the_dead();
         let mut found = Vec::new();
@@ -91,15 +89,12 @@ impl Engine {
         // Whoever has come to wait drives instead, and sleeps if it came before the bell was hushed.
         let drives = drove && self.crowd.keeper_still_drives();
         if (drove || told) && !drives {
-            self.bell.set();
+            self.crowd.ring();
         }
         if wanted > 0 {
             self.start_workers(wanted);
         } else if drives && must_drive {
-            match next {
-                Some(next) => drop(self.bell.wait_timeout(next.remaining())),
-                None => self.bell.wait(),
-            }
+            self.crowd.keeper_listens(next);
         } else if !drives && !over {
             // It may have become necessary to drive just now.
             let at_once = must_drive && !self.crowd.has_driver();
@@ -131,7 +126,7 @@ impl Engine {
                     drop(state);
                     self.tell(&event);
                     // It may have said already that it is ready.
-                    self.bell.set();
+                    self.crowd.ring();
                 }
                 Err(error) => {
                     drop(state);
@@ -165,7 +160,7 @@ impl Engine {
             desk: Desk::new_in(segment, self.settings.area)?.named(&name),
             work: Event::new_in(segment)?.named(&format!("{name} work")),
             letters,
-            bell: self.bell.clone(),
+            bell: self.crowd.bell.clone(),
             memory: self.settings.memory_per_worker,
         };
         let mut spawner = self.settings.spawner.clone().name(&name).segment(segment);
@@ -192,7 +187,7 @@ impl Engine {
         let note = move || {
             if let Some(engine) = engine.upgrade() {
                 engine.dead.lock().unwrap_or_else(PoisonError::into_inner).push(number);
-                engine.call_keeper();
+                engine.crowd.kick();
             }
             true
         };
@@ -221,18 +216,18 @@ impl Engine {
             let mut state = self.state();
             let place = state.members.iter().position(|it| it.number == number);
             let Some(place) = place else { continue };
-            let member = state.members.remove(place);
+            let mut member = state.members.remove(place);
             let mut found = Vec::new();
             let event = self.settings.observer.as_ref().map(|_| WorkerEvent::Ended {
                 worker: member.info(),
                 expected: member.course == Course::Leaves,
                 certificate: last.clone(),
             });
-            let verdict = self.bury(&mut state, member, last, &mut found);
+            let verdict = self.bury(&mut state, &mut member, last, &mut found);
             drop(state);
             event.iter().for_each(|event| self.tell(event));
             self.deliver(found);
-            self.bell.set();
+            self.crowd.ring();
             if let Err(reason) = verdict {
                 self.end(&reason);
             }
@@ -243,11 +238,11 @@ impl Engine {
     fn bury(
         &self,
         state: &mut State,
-        mut member: Member,
+        member: &mut Member,
         blame: Certificate,
         found: &mut Found,
     ) -> Result<(), PoolError> {
-        while let Some(rest) = member.collect(found) {
+        while let Some(rest) = member.collect(found, &mut state.spent) {
             state.backlog.push_front(rest);
         }
         let was_ready = member.is_ready();
@@ -263,6 +258,7 @@ impl Engine {
             let position = flight.position;
             let rest = flight.rest();
             if rest.items() == 0 {
+                state.spent.push(rest);
                 continue;
             }
             if under_way.is_none_or(|(at, _)| at != position) {
@@ -298,7 +294,7 @@ impl Engine {
         if was_ready || orderly || state.has_ended() {
             return Ok(());
         }
-        never_ready(state, &member, blame)
+        never_ready(state, member, blame)
     }
 
     /// Charges an item with a death: it is run again, or not.
@@ -374,10 +370,7 @@ impl Engine {
                 Some(TaskError::TimedOut { limit, certificate: None })
             });
             let position = flight.position;
-            member.sentence = error.map(|error| {
-                let next = Deadline::after(Duration::ZERO);
-                Sentence { position, item, error, step: 0, next }
-            });
+            member.sentence = error.map(|error| Sentence::new(position, item, error));
         }
         let signals = self.settings.soft_signal.into_iter().chain([SIGTERM, SIGKILL]);
         if let Some(sentence) = &mut member.sentence

@@ -10,7 +10,7 @@ use multiproc_process::Process;
 use multiproc_sys::clock::Deadline;
 
 use crate::error::TaskError;
-use crate::job::{Batch, Delivery, Job, Outcome};
+use crate::job::{Batch, Delivery, Found, Job, Outcome};
 use crate::pool::WorkerInfo;
 use crate::stderr::Tail;
 use crate::worker::{HEAVY, LEAVE, READY, STARTING};
@@ -84,6 +84,13 @@ pub(crate) struct Sentence {
     pub(crate) step: usize,
     /// When the next signal is due.
     pub(crate) next: Deadline,
+}
+
+impl Sentence {
+    /// The first signal is due at once.
+    pub(crate) fn new(position: u64, item: u32, error: TaskError) -> Sentence {
+        Sentence { position, item, error, step: 0, next: Deadline::after(Duration::ZERO) }
+    }
 }
 
 impl Member {
@@ -208,8 +215,9 @@ impl Member {
         Some(self.desk.began()).filter(|began| *began != 0).map(Duration::from_nanos)
     }
 
-    /// Collects what has come of its items. Batches with which it was through too early come back.
-    pub(crate) fn collect(&mut self, found: &mut Vec<(Arc<Job>, Delivery)>) -> Option<Batch> {
+    /// Collects what has come of its items. Batches with which it was through too early come back; the others
+    /// are `spent`.
+    pub(crate) fn collect(&mut self, found: &mut Found, spent: &mut Vec<Batch>) -> Option<Batch> {
         while let Some(flight) = self.flights.front_mut() {
             let items = flight.batch.items();
             let progress = self.desk.progress(flight.position, items);
@@ -244,6 +252,7 @@ impl Member {
                 self.allowance = self.allowance.saturating_add(u64::from(items - done));
                 return Some(batch.split_off(done));
             }
+            spent.push(batch);
         }
         None
     }
@@ -275,6 +284,16 @@ impl Member {
         let batch = self.flights.remove(place)?.batch;
         self.allowance = self.allowance.saturating_add(u64::from(batch.items()));
         Some(batch)
+    }
+
+    /// Sentences it if it is at an item of this job; says whether.
+    pub(crate) fn sentence_if_at(&mut self, job: &Arc<Job>, error: &TaskError) -> Option<()> {
+        let (flight, item) = self.under_way()?;
+        if !Arc::ptr_eq(&flight.batch.job, job) || self.sentence.is_some() {
+            return None;
+        }
+        self.sentence = Some(Sentence::new(flight.position, item, error.clone()));
+        Some(())
     }
 
     /// Whether it is at this item.

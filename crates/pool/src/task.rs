@@ -286,7 +286,7 @@ impl<R: Serialize + DeserializeOwned + Send + 'static> Task<R> {
             job.unattended.store(true, SeqCst);
         }
         if let Some(engine) = &self.engine {
-            engine.call_keeper();
+            engine.crowd.kick();
         }
         if self.elsewhere.is_some() {
             let task = self.clone();
@@ -359,7 +359,7 @@ impl Finished {
         for (place, task) in tasks.enumerate() {
             let told = finished.clone();
             task.watch(move |failed| {
-                told.list.lock().unwrap_or_else(PoisonError::into_inner).push((place, failed));
+                told.list().push((place, failed));
                 told.changed.notify_all();
             });
         }
@@ -368,7 +368,7 @@ impl Finished {
 
     /// Waits until `enough` of what is known; false at the deadline.
     fn wait(&self, deadline: Option<Deadline>, enough: impl Fn(&[(usize, bool)]) -> bool) -> bool {
-        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut list = self.list();
         while !enough(&list) {
             list = match deadline {
                 None => self.changed.wait(list).unwrap_or_else(PoisonError::into_inner),
@@ -382,9 +382,8 @@ impl Finished {
         true
     }
 
-    fn places(&self) -> Vec<usize> {
-        let list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
-        list.iter().map(|(place, _)| *place).collect()
+    fn list(&self) -> MutexGuard<'_, Vec<(usize, bool)>> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -422,7 +421,7 @@ pub fn wait<R: Serialize + DeserializeOwned + Send + 'static>(
             Until::FirstError => all || list.iter().any(|(_, failed)| *failed),
         }
     });
-    finished.places()
+    finished.list().iter().map(|(place, _)| *place).collect()
 }
 
 /// Gives the outcomes of several tasks, of any pools, as they are done: each with its place among the
@@ -475,7 +474,8 @@ impl<R: Serialize + DeserializeOwned + Send + 'static> AsCompleted<R> {
         if !self.finished.wait(deadline, |list| list.len() > given) {
             return None;
         }
-        let (place, task) = &self.tasks[self.finished.places()[given]];
+        let (place, _) = self.finished.list()[given];
+        let (place, task) = &self.tasks[place];
         self.given += 1;
         Some((*place, task.take()))
     }

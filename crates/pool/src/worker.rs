@@ -11,19 +11,18 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::fence;
+use std::sync::atomic::{AtomicU64, fence};
 use std::time::Duration;
 
 use multiproc_ipc::family::desk::{self, Desk, Taken, Worker};
-use multiproc_ipc::{Error, Event, Numbers, Queue, SendError, Tally};
+use multiproc_ipc::{Error, Event, Numbers, Queue, Segment, SendError, Tally};
 use multiproc_process::{Panic, Target, family};
 use multiproc_sys::clock::Deadline;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::job::{BARE, HEADER_BYTES, PARCEL, QUIET, TIMED};
+use crate::job::{BARE, HEADER_BYTES, PARCEL, QUIET, TIMED, discard};
 
 pub(crate) const VALUE: u8 = 0;
 pub(crate) const PANIC: u8 = 1;
@@ -107,7 +106,7 @@ thread_local! {
 }
 
 /// Publishes an item together with what it contributes.
-type Contribution = Box<dyn FnOnce(Option<(&mut Taken<'_>, usize, bool)>)>;
+type Contribution = Box<dyn FnOnce(&mut Taken<'_>, usize, bool)>;
 
 /// Adds to a tally what the task that calls this contributes: when the task is done, and exactly once,
 /// however many workers die of it.
@@ -136,15 +135,17 @@ type Contribution = Box<dyn FnOnce(Option<(&mut Taken<'_>, usize, bool)>)>;
 /// ```
 ///
 /// # Panics
-/// When the task has contributed already: one store says that it is done, and what it contributed.
+/// When the task has contributed already: one store says that it is done, and what it contributed. And when
+/// the tally is in another segment than the pool.
 pub fn contribute<T: Numbers + 'static>(tally: &Tally<T>, contribution: &T) {
     if own_pool() == 0 || !is_under_way() {
         return tally.add(contribution);
     }
+    let here = Segment::current().is_ok_and(|segment| desk::can_contribute(tally, &segment));
+    assert!(here, "a tally of another segment");
     let (tally, contribution) = (tally.clone(), *contribution);
-    let publish = move |done: Option<(&mut Taken<'_>, usize, bool)>| match done {
-        Some((taken, bytes, letter)) => taken.publish_with(bytes, letter, &tally, &contribution),
-        None => drop((tally, contribution)),
+    let publish = move |taken: &mut Taken<'_>, bytes, letter| {
+        taken.publish_with(bytes, letter, &tally, &contribution);
     };
     CONTRIBUTION.with_borrow_mut(|staged| {
         assert!(staged.is_none(), "a task can contribute once");
@@ -306,7 +307,7 @@ where
 fn publish(taken: &mut Taken<'_>, bytes: usize, letter: bool) {
     match CONTRIBUTION.take() {
         None => taken.publish(bytes, letter),
-        Some(contribution) => contribution(Some((taken, bytes, letter))),
+        Some(contribution) => contribution(taken, bytes, letter),
     }
 }
 
@@ -356,14 +357,6 @@ where
     drop(sent);
     discard(value);
     written
-}
-
-/// Drops what was passed on. A panic of that is told on stderr.
-#[inline]
-fn discard<T>(value: T) {
-    if std::mem::needs_drop::<T>() {
-        let _ = family::catch(|| drop(value));
-    }
 }
 
 fn put_panic(taken: &mut Taken<'_>, mut panic: Panic) {

@@ -126,8 +126,8 @@ impl Pool {
         if let Some(engine) = self.engine() {
             engine.state().target = workers;
             // There may be enough for who waits until they are ready.
-            engine.bell.set();
-            engine.call_keeper();
+            engine.crowd.ring();
+            engine.crowd.kick();
         }
         Ok(())
     }
@@ -137,7 +137,7 @@ impl Pool {
     pub fn recycle(&self) {
         if let Some(engine) = self.engine() {
             engine.state().members.iter_mut().for_each(|member| member.stale = true);
-            engine.call_keeper();
+            engine.crowd.kick();
         }
     }
 
