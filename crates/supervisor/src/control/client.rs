@@ -191,3 +191,163 @@ impl Replies {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::Shutdown;
+    use std::os::unix::net::UnixListener;
+    use std::path::PathBuf;
+    use std::thread::{self, JoinHandle};
+    use std::time::Duration;
+
+    use tempfile::TempDir;
+
+    use super::super::lines::LINE_MAX;
+    use super::super::protocol::{EventLine, Outcome};
+    use super::*;
+
+    const REQUEST: Request = Request::Shutdown { now: false };
+
+    fn soon() -> Option<Deadline> {
+        Some(Deadline::after(Duration::from_secs(20)))
+    }
+
+    /// A supervisor that answers whatever it is asked with these bytes, each part as one write, and
+    /// then hangs up. Joined, it gives what it was asked.
+    struct Fake {
+        directory: TempDir,
+        thread: JoinHandle<Vec<u8>>,
+    }
+
+    impl Fake {
+        fn answering(parts: Vec<Vec<u8>>) -> Fake {
+            let directory = tempfile::tempdir().unwrap();
+            let listener = UnixListener::bind(directory.path().join("it.sock")).unwrap();
+            let thread = thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut asked = vec![0; LINE_MAX];
+                let mut length = 0;
+                while !asked[..length].ends_with(b"\n") {
+                    length += stream.read(&mut asked[length..]).unwrap();
+                }
+                for part in parts {
+                    // Who has read enough has gone.
+                    let _ = stream.write_all(&part);
+                }
+                let _ = stream.shutdown(Shutdown::Both);
+                asked.truncate(length);
+                asked
+            });
+            Fake { directory, thread }
+        }
+
+        fn path(&self) -> PathBuf {
+            self.directory.path().join("it.sock")
+        }
+
+        fn ask(&self) -> Replies {
+            Client::connect(&self.path(), soon()).unwrap().ask(&REQUEST, soon()).unwrap()
+        }
+
+        fn asked(self) -> Vec<u8> {
+            self.thread.join().unwrap()
+        }
+    }
+
+    fn event(number: u64) -> Reply {
+        Reply::Event(EventLine {
+            time_ms: number,
+            kind: "started".into(),
+            target: None,
+            pid: None,
+            incarnation: None,
+            text: "x".repeat(1000),
+        })
+    }
+
+    fn done() -> Reply {
+        Reply::Done { ok: true, message: None }
+    }
+
+    #[test]
+    fn replies_come_in_order_however_the_stream_was_cut() {
+        let replies: Vec<Reply> = (0..20).map(event).chain([done()]).collect();
+        let bytes: Vec<u8> = replies.iter().flat_map(|reply| encode(reply).unwrap()).collect();
+        for size in [7, 1000, 5000, bytes.len()] {
+            let fake = Fake::answering(bytes.chunks(size).map(Vec::from).collect());
+            let mut answer = fake.ask();
+            for reply in &replies {
+                assert_eq!(answer.next(soon()).unwrap().as_ref(), Some(reply));
+            }
+            assert_eq!(answer.next(soon()).unwrap(), None);
+            assert_eq!(fake.asked(), encode(&REQUEST).unwrap());
+        }
+    }
+
+    #[test]
+    fn answer_that_is_an_error_is_one() {
+        let message = "nothing is named \"x\"".to_string();
+        let error = Reply::Error { code: ErrorCode::NoTarget, message: message.clone() };
+        let fake = Fake::answering(vec![encode(&error).unwrap()]);
+        let mut answer = fake.ask();
+        let error = answer.next(soon()).unwrap_err();
+        assert!(matches!(error, ClientError::Answered { code: ErrorCode::NoTarget, .. }));
+        assert_eq!(error.to_string(), message);
+        assert_eq!(answer.next(soon()).unwrap(), None);
+        fake.asked();
+    }
+
+    #[test]
+    fn answer_cut_off_is_told_from_one_that_is_whole() {
+        let outcome = Reply::Target(Outcome {
+            target: "web:0".into(),
+            ok: true,
+            state: "ready".into(),
+            message: None,
+        });
+        let (whole, half) = (encode(&outcome).unwrap(), encode(&done()).unwrap()[..20].to_vec());
+        let fake = Fake::answering(vec![whole, half]);
+        let mut answer = fake.ask();
+        assert_eq!(answer.next(soon()).unwrap(), Some(outcome));
+        assert!(matches!(answer.next(soon()), Err(ClientError::Closed)));
+        assert_eq!(answer.next(soon()).unwrap(), None);
+        fake.asked();
+    }
+
+    #[test]
+    fn answer_that_is_nonsense_is_refused() {
+        let nonsense = |bytes: &[u8]| {
+            let fake = Fake::answering(vec![bytes.to_vec()]);
+            let error = fake.ask().next(soon()).unwrap_err();
+            fake.asked();
+            error
+        };
+        assert!(matches!(nonsense(b"hello\n"), ClientError::Protocol(_)));
+        assert!(matches!(nonsense(&[b'x'; 2 * LINE_MAX]), ClientError::TooLong(_)));
+        let other = nonsense(b"{\"version\":2,\"reply\":\"done\",\"ok\":true}\n");
+        assert_eq!(other.to_string(), "the answer: version 2 of the protocol, where 1 is spoken");
+    }
+
+    #[test]
+    fn answer_that_does_not_come_is_not_waited_for_beyond_the_deadline() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("it.sock");
+        let _silent = UnixListener::bind(&path).unwrap();
+        let mut answer = Client::connect(&path, soon()).unwrap().ask(&REQUEST, soon()).unwrap();
+        let deadline = Some(Deadline::after(Duration::from_millis(20)));
+        assert!(matches!(answer.next(deadline), Err(ClientError::TimedOut)));
+    }
+
+    #[test]
+    fn socket_of_nobody_is_no_instance() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("it.sock");
+        let connect = || Client::connect(&path, soon()).map(drop);
+        assert!(matches!(connect(), Err(ClientError::NoInstance)));
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(matches!(connect(), Err(ClientError::NoInstance)), "the file alone is nobody");
+        let long = directory.path().join("x".repeat(200));
+        assert!(matches!(Client::connect(&long, soon()), Err(ClientError::System { .. })));
+    }
+}

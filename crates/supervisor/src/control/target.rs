@@ -227,3 +227,111 @@ pub fn fits(pattern: &str, text: &str) -> bool {
     }
     pattern[at..].iter().all(|letter| *letter == b'*')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn worker(id: u32, name: &str, slots: u32) -> WorkerName {
+        WorkerName { id, name: name.into(), slots }
+    }
+
+    /// `web` and `web-admin` in the group `front`, `db` in one of its own, `idle` without slots.
+    fn names() -> Names {
+        let group = |id, name: &str, workers: &[u32]| GroupName {
+            id,
+            name: name.into(),
+            workers: workers.into(),
+        };
+        Names {
+            workers: vec![
+                worker(10, "web", 3),
+                worker(11, "web-admin", 1),
+                worker(12, "db", 2),
+                worker(13, "idle", 0),
+            ],
+            groups: vec![group(1, "front", &[10, 11]), group(2, "db", &[12])],
+        }
+    }
+
+    fn slot(worker: u32, index: u32) -> Chosen {
+        Chosen::Slot { worker, index }
+    }
+
+    #[test]
+    fn words_mean_workers_groups_and_slots() {
+        let meanings: [(&str, &[Chosen]); 12] = [
+            ("all", &[Chosen::All]),
+            ("web", &[Chosen::Worker(10)]),
+            ("front", &[Chosen::Group(1)]),
+            ("db", &[Chosen::Worker(12)]),
+            ("idle", &[Chosen::Worker(13)]),
+            ("web:2", &[slot(10, 2)]),
+            ("web*", &[Chosen::Worker(10), Chosen::Worker(11)]),
+            ("*-admin", &[Chosen::Worker(11)]),
+            ("?b", &[Chosen::Worker(12)]),
+            ("*:0", &[slot(10, 0), slot(11, 0), slot(12, 0)]),
+            ("db:*", &[slot(12, 0), slot(12, 1)]),
+            ("f*", &[Chosen::Group(1)]),
+        ];
+        for (word, meaning) in meanings {
+            assert_eq!(names().choose(&[word]).as_deref(), Ok(meaning), "{word}");
+        }
+    }
+
+    #[test]
+    fn words_that_mean_nothing_are_named_beside_what_there_is() {
+        let there = "web (3), web-admin (1), db (2), idle (0), front (a group)";
+        let messages = [
+            ("wbe", format!("nothing is named \"wbe\"; there are: {there}")),
+            ("x*", format!("nothing is named \"x*\"; there are: {there}")),
+            ("", format!("nothing is named \"\"; there are: {there}")),
+            ("front:0", format!("nothing is named \"front:0\"; there are: {there}")),
+            (
+                "web:3",
+                "\"web:3\": the worker \"web\" has 3 slots, which are numbered from 0".into(),
+            ),
+            ("web:", "\"web:\": the worker \"web\" has 3 slots, which are numbered from 0".into()),
+            (
+                "web:00",
+                "\"web:00\": the worker \"web\" has 3 slots, which are numbered from 0".into(),
+            ),
+            ("web*:7", format!("no slot fits \"web*:7\"; there are: {there}")),
+        ];
+        for (word, message) in messages {
+            assert_eq!(names().choose(&["all", word]).unwrap_err().to_string(), message);
+        }
+        assert_eq!(names().choose::<&str>(&[]), Err(TargetError::None));
+        let nothing = Names::default().choose(&["web"]).unwrap_err();
+        assert_eq!(nothing.to_string(), "nothing is named \"web\"; there are: none");
+    }
+
+    #[test]
+    fn words_that_overlap_choose_each_slot_once() {
+        let names = names();
+        let chosen = names.choose(&["web:1", "db", "web:1", "*:1", "db"]).unwrap();
+        assert_eq!(chosen, [slot(10, 1), Chosen::Worker(12), slot(12, 1)]);
+        assert_eq!(names.slots(&chosen), [(10, 1), (12, 0), (12, 1)]);
+        let all = [(10, 0), (10, 1), (10, 2), (11, 0), (12, 0), (12, 1)];
+        assert_eq!(names.slots(&[Chosen::All]), all);
+        assert_eq!(names.slots(&[Chosen::Group(1)]), all[..4]);
+    }
+
+    #[test]
+    fn fits_backtracks_to_the_last_star() {
+        for (pattern, text) in
+            [("*", ""), ("*", "a"), ("a*c", "abcbc"), ("*a*b", "xaab"), ("??", "ab"), ("a**", "a")]
+        {
+            assert!(fits(pattern, text), "{pattern} {text}");
+        }
+        for (pattern, text) in [("", "a"), ("?", ""), ("a*c", "abcb"), ("*a", "ab"), ("A", "a")] {
+            assert!(!fits(pattern, text), "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn fits_with_many_stars_ends() {
+        let (pattern, text) = ("*a".repeat(2000), "a".repeat(1999));
+        assert!(!fits(&pattern, &text));
+    }
+}
