@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`core`] | the pure machine: events and the time in, actions out |
 //! | [`Supervisor`] | the event loop around it: starts, waits, signals |
+//! | [`control`] | what an operator says to it, through a socket |
 //! | [`Board`] | what it knows of each worker, in shared memory, for who looks from outside |
 //! | `signals` | what the operator's signals ask for |
 //!
@@ -27,6 +28,7 @@
 //! ```
 
 mod board;
+pub mod control;
 pub mod core;
 mod signals;
 mod supervisor;
