@@ -11,6 +11,7 @@ mod run;
 mod signals;
 mod status;
 mod stop;
+mod supervise;
 mod table;
 
 use std::process::ExitCode;

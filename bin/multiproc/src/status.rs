@@ -54,8 +54,9 @@ fn read(instance: &Instance) -> Result<Status, Failure> {
     let progress: Vec<(u64, u64)> =
         view.participants().iter().map(|one| (u64::from(one.slot) + 1, one.progress)).collect();
     let now = u64::try_from(clock::now().as_millis()).unwrap_or(u64::MAX);
-    let workers = lines(&view).into_iter().enumerate().map(|(slot, line)| Worker {
-        slot,
+    let lines = lines(&view).into_iter().filter(|line| line.incarnation > 0 || line.phase > 0);
+    let workers = lines.map(|line| Worker {
+        slot: line.slot as usize,
         pid: (line.pid != 0).then_some(line.pid),
         phase: if instance.pid.is_some() { line.phase_name() } else { "gone" },
         restarts: line.restarts,

@@ -31,4 +31,5 @@
 pub mod client;
 pub mod lines;
 pub mod protocol;
+pub(crate) mod server;
 pub mod target;
