@@ -27,6 +27,11 @@ pub(crate) enum Request {
     Inspect(Inspect),
     /// Stop an instance: its workers first, then itself.
     Stop(Stop),
+    /// Say what is wrong with a configuration.
+    Check(Check),
+    /// Print docs/configuration.md.
+    #[command(hide = true)]
+    Document,
 }
 
 /// Run workers.
@@ -106,6 +111,14 @@ pub(crate) struct Stop {
     /// Give up waiting after so many seconds.
     #[arg(long, default_value = "30", value_parser = seconds)]
     pub(crate) timeout: Duration,
+}
+
+/// Say what is wrong with a configuration: all of it, by line and key, with exit code 78.
+#[derive(Args, Debug)]
+pub(crate) struct Check {
+    /// The configuration.
+    #[arg(short, long, value_name = "FILE", default_value = "multiproc.toml")]
+    pub(crate) config: PathBuf,
 }
 
 fn workers(text: &str) -> Result<u32, String> {

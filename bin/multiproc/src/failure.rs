@@ -4,6 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use crate::census::RootError;
+use crate::config::Problems;
 
 /// Why the command did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,10 @@ pub(crate) enum Failure {
     NoObject { name: String, others: String },
     #[error("{path}: belongs to another user, or others may write to it")]
     Directory { path: String },
+    #[error("{path}: {error}")]
+    Unreadable { path: String, error: io::Error },
+    #[error("{0}")]
+    Configuration(#[from] Problems),
     #[error(transparent)]
     Root(#[from] RootError),
     #[error("{0}")]
@@ -54,7 +59,8 @@ impl Failure {
         move |source| Failure::System { doing: doing.into(), source }
     }
 
-    /// 1 the workers failed, 2 misused, 4 no such instance or object, 70 internal, 75 busy.
+    /// 1 the workers failed, 2 misused, 4 no such instance or object, 70 internal, 75 busy,
+    /// 78 wrong configuration.
     pub(crate) fn exit_code(&self) -> ExitCode {
         let code = match self {
             Failure::Workers { .. }
@@ -66,6 +72,7 @@ impl Failure {
             | Failure::NoneRunning { .. }
             | Failure::NoSegment(_)
             | Failure::NoObject { .. } => 4,
+            Failure::Unreadable { .. } | Failure::Configuration(_) => 78,
             Failure::Busy { .. } | Failure::Survivors { .. } => 75,
             Failure::Shared(_) => 1,
             Failure::Directory { .. }

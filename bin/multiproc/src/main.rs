@@ -2,9 +2,12 @@
 
 mod arguments;
 mod census;
+mod check;
+mod config;
 mod failure;
 mod inspect;
 mod instance;
+mod output;
 mod progress;
 mod roster;
 mod run;
@@ -28,6 +31,8 @@ fn main() -> ExitCode {
         Request::Status(status) => status::status(&status),
         Request::Inspect(inspect) => inspect::inspect(&inspect),
         Request::Stop(stop) => stop::stop(&stop),
+        Request::Check(check) => check::check(&check),
+        Request::Document => output::print(&config::document()),
     };
     match done {
         Ok(code) => code,
