@@ -96,6 +96,11 @@ fn recorded_segments(mut file: &File) -> std::io::Result<Vec<String>> {
     Ok(text.lines().filter(|line| !line.is_empty()).map(String::from).collect())
 }
 
+/// Where the supervisor of an instance listens to orders.
+pub(crate) fn control_path(name: &str) -> Result<PathBuf, Failure> {
+    Ok(directory()?.join(format!("{name}.sock")))
+}
+
 /// All instances that run, or that left something.
 pub(crate) fn all() -> Result<Vec<Instance>, Failure> {
     let directory = directory()?;

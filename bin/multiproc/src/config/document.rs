@@ -21,7 +21,7 @@ The file is [TOML](https://toml.io). A key that is not listed here is an error. 
 * A relative **path** begins at the directory of the file, unless something else is said.
 
 `multiproc.toml` beside this file is an example, and `multiproc.service` a unit for systemd. This file is made by
-`cargo run -p multiproc-cli -- document > docs/configuration.md`.
+`cargo run -p multiproc-cli -- document configuration > docs/configuration.md`.
 ";
 
 /// The text of the file.

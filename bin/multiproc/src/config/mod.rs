@@ -28,6 +28,7 @@ pub(crate) use document::document;
 pub(crate) use model::*;
 pub(crate) use parse::parse;
 pub(crate) use reader::Problems;
+pub(crate) use values::{duration, signal};
 
 use crate::failure::Failure;
 
