@@ -1,13 +1,18 @@
 //! How a program is run as a child.
 
-use std::ffi::{OsStr, OsString};
-use std::os::fd::OwnedFd;
+use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
+
+use multiproc_sys::start::User;
 
 use crate::child::Child;
 use crate::options::{Limit, Options, Stdio, Streams, c_string, entries_of, option_methods};
 use crate::outcome::SpawnError;
 use crate::plan::Plan;
+
+/// The number of the first listening socket that a child gets: systemd's.
+const FIRST_LISTENING: RawFd = 3;
 
 /// A program to run as a child, by the same rules as a function's: it dies with this process.
 ///
@@ -30,6 +35,9 @@ use crate::plan::Plan;
 pub struct Command {
     program: OsString,
     arguments: Vec<OsString>,
+    passed: Vec<(Arc<OwnedFd>, RawFd)>,
+    listening: Vec<(String, Arc<OwnedFd>)>,
+    user: Option<User>,
     options: Options,
 }
 
@@ -37,7 +45,14 @@ impl Command {
     /// The program at a path, or of a name that is looked for along its `PATH`.
     pub fn new(program: impl AsRef<OsStr>) -> Command {
         let program = program.as_ref().into();
-        Command { program, arguments: Vec::new(), options: Options::default() }
+        Command {
+            program,
+            arguments: Vec::new(),
+            passed: Vec::new(),
+            listening: Vec::new(),
+            user: None,
+            options: Options::default(),
+        }
     }
 
     /// Arguments for it.
@@ -46,7 +61,42 @@ impl Command {
         self
     }
 
+    /// A descriptor that it has under this number, from 3 up.
+    pub fn pass(mut self, descriptor: Arc<OwnedFd>, number: RawFd) -> Command {
+        self.passed.push((descriptor, number));
+        self
+    }
+
+    /// A listening socket, called `name`, that it finds as systemd's are found: they are its descriptors from
+    /// 3 up, in the order of these calls, and its environment has `LISTEN_FDS`, `LISTEN_PID` and
+    /// `LISTEN_FDNAMES`. A colon in a name becomes an underscore.
+    pub fn listen_on(mut self, name: &str, socket: Arc<OwnedFd>) -> Command {
+        self.listening.push((name.replace([':', '\0'], "_"), socket));
+        self
+    }
+
+    /// The user and the group, by number, that it becomes, with no other groups. That takes privileges.
+    pub fn user(mut self, user: u32, group: u32) -> Command {
+        self.user = Some(User { user, group });
+        self
+    }
+
     option_methods!();
+
+    /// What it gets by number, and the environment that says so.
+    fn passed(&self) -> Result<(Vec<(Arc<OwnedFd>, RawFd)>, Vec<CString>), SpawnError> {
+        let mut passed = self.passed.clone();
+        let sockets = self.listening.iter().map(|(_, socket)| socket.clone());
+        passed.extend(sockets.zip(FIRST_LISTENING..));
+        let mut variables = entries_of(&self.options.variables())?;
+        if !self.listening.is_empty() {
+            variables.retain(|entry| !entry.to_bytes().starts_with(b"LISTEN_"));
+            let names: Vec<&str> = self.listening.iter().map(|(name, _)| name.as_str()).collect();
+            variables.push(c_string(format!("LISTEN_FDS={}", self.listening.len()))?);
+            variables.push(c_string(format!("LISTEN_FDNAMES={}", names.join(":")))?);
+        }
+        Ok((passed, variables))
+    }
 
     /// Starts it. A program that cannot be executed is an error here.
     ///
@@ -56,11 +106,15 @@ impl Command {
         let name = self.program.to_string_lossy().into_owned();
         let words = std::iter::once(&self.program).chain(&self.arguments);
         let Streams { given, ends } = Streams::open(&self.options.streams)?;
+        let (passed, environment) = self.passed()?;
         let plan = Plan {
             program: Some(c_string(&self.program)?),
             arguments: words.map(c_string).collect::<Result<_, _>>()?,
-            environment: entries_of(&self.options.variables())?,
+            environment,
             borrowed: Vec::new(),
+            passed,
+            listen_pid: !self.listening.is_empty(),
+            user: self.user,
             options: self.options.clone(),
             streams: given,
         };

@@ -1,11 +1,12 @@
 //! Executing a program as a child.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
 
 use multiproc_ipc::family;
 use multiproc_sys::process;
-use multiproc_sys::start::{Program, Start, Started, start};
+use multiproc_sys::start::{Program, Start, Started, User, start};
 
 use crate::options::{Given, Options};
 use crate::outcome::SpawnError;
@@ -19,6 +20,10 @@ pub(crate) struct Plan {
     pub(crate) environment: Vec<CString>,
     /// Descriptors to keep that the caller owns until the start is over.
     pub(crate) borrowed: Vec<RawFd>,
+    /// Descriptors that it gets under other numbers than they have here.
+    pub(crate) passed: Vec<(Arc<OwnedFd>, RawFd)>,
+    pub(crate) listen_pid: bool,
+    pub(crate) user: Option<User>,
     pub(crate) options: Options,
     pub(crate) streams: Given,
 }
@@ -46,7 +51,10 @@ impl Plan {
             borrowed.chain(self.options.keep.iter().map(|owned| owned.as_fd())).collect();
         let program = self.program.as_deref().map_or(Program::This, Program::Path);
         let plan = Start::new(program, &self.arguments, &self.environment);
-        let plan = Start { keep: &keep, ..plan };
+        let passed: Vec<(BorrowedFd<'_>, RawFd)> =
+            self.passed.iter().map(|(owned, number)| (owned.as_fd(), *number)).collect();
+        let (listen_pid, user) = (self.listen_pid, self.user);
+        let plan = Start { keep: &keep, passed: &passed, listen_pid, user, ..plan };
         let started = start(&lowered.complete(&self.options, &self.streams, plan))?;
         relatives::note(started.pid);
         Ok(started)

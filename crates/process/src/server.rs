@@ -192,6 +192,9 @@ impl Server {
             arguments: vec![c_string(OsString::from_vec(name))?],
             environment: entries,
             borrowed: vec![there.as_raw_fd()],
+            passed: Vec::new(),
+            listen_pid: false,
+            user: None,
             options: Options::default(),
             streams: [const { Stream::Inherit }; 3],
         };

@@ -284,6 +284,9 @@ impl Launch<'_> {
             arguments: vec![c_string(title(&self.name))?],
             environment,
             borrowed: bootstrap.numbers().collect(),
+            passed: Vec::new(),
+            listen_pid: false,
+            user: None,
             options: self.options.clone(),
             streams,
         }

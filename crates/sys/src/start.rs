@@ -92,6 +92,13 @@ pub struct Start<'a> {
     /// Descriptors that it has under the numbers they have here. All others from 3 up are closed
     /// by its exec, whether or not they were marked so.
     pub keep: &'a [BorrowedFd<'a>],
+    /// Descriptors that it has under these numbers, from 3 up.
+    pub passed: &'a [(BorrowedFd<'a>, RawFd)],
+    /// Whether its environment tells its own number in `LISTEN_PID`, for which `sd_listen_fds` asks.
+    pub listen_pid: bool,
+    /// The user and the group that it becomes, with no other groups; `None` are this process's. That takes
+    /// privileges, which the child then has no more.
+    pub user: Option<User>,
     /// Its descriptor 0.
     pub stdin: Stdio<'a>,
     /// Its descriptor 1.
@@ -129,6 +136,9 @@ impl<'a> Start<'a> {
             arguments,
             environment,
             keep: &[],
+            passed: &[],
+            listen_pid: false,
+            user: None,
             stdin: Stdio::Inherit,
             stdout: Stdio::Inherit,
             stderr: Stdio::Inherit,
@@ -141,6 +151,15 @@ impl<'a> Start<'a> {
             die_with_parent: false,
         }
     }
+}
+
+/// Who a process is to the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct User {
+    /// The user's number.
+    pub user: u32,
+    /// The group's number.
+    pub group: u32,
 }
 
 /// What a child executes.
@@ -236,6 +255,8 @@ pub enum Step {
     Directory,
     /// Setting its limits, its priority, its processors and its privileges.
     Limits,
+    /// Becoming another user.
+    User,
     /// Giving it the descriptors to keep, and no others.
     Descriptors,
     /// Executing its program.
@@ -243,7 +264,7 @@ pub enum Step {
 }
 
 impl Step {
-    const ALL: [Step; 9] = [
+    const ALL: [Step; 10] = [
         Step::Prepare,
         Step::Clone,
         Step::Session,
@@ -251,6 +272,7 @@ impl Step {
         Step::Stdio,
         Step::Directory,
         Step::Limits,
+        Step::User,
         Step::Descriptors,
         Step::Exec,
     ];
@@ -276,6 +298,7 @@ impl fmt::Display for Step {
             Step::Stdio => "redirection",
             Step::Directory => "change of directory",
             Step::Limits => "setting of limits",
+            Step::User => "change of user",
             Step::Descriptors => "inheritance of descriptors",
             Step::Exec => "exec",
         })
@@ -294,7 +317,8 @@ type Failure = (Step, Errno);
 /// # Errors
 ///
 /// A failed step, by which no process remains. `EINVAL` in [`Step::Prepare`] says that there are no
-/// arguments, or that one of the standard three is both redirected and among those to keep.
+/// arguments, that one of the standard three is both redirected and among those to keep, or that a
+/// descriptor is passed under the number of another one that the child has.
 pub fn start(start: &Start<'_>) -> Result<Started, StartError> {
     attempt(start).map_err(|(step, errno)| StartError {
         step,
@@ -328,6 +352,10 @@ struct Plan<'a> {
     argv: Vec<*const c_char>,
     /// Pointers into the environment, and a null.
     envp: Vec<*const c_char>,
+    /// `LISTEN_PID=`, and room for the number, which the child writes.
+    listen_pid: Box<Cell<ListenPid>>,
+    /// Where the child has what it is passed, before it gets its numbers.
+    copies: Vec<Cell<RawFd>>,
     parent: u32,
     /// Written by the child.
     failure: Cell<Option<Failure>>,
@@ -340,8 +368,22 @@ impl<'a> Plan<'a> {
             let stream = usize::try_from(number).ok().and_then(|number| streams.get(number));
             stream.is_some_and(|stream| !matches!(stream, Stdio::Inherit))
         };
-        if start.arguments.is_empty() || start.keep.iter().any(|fd| replaced(fd.as_raw_fd())) {
+        let taken = |(place, number): (usize, RawFd)| {
+            number <= libc::STDERR_FILENO
+                || start.keep.iter().any(|fd| fd.as_raw_fd() == number)
+                || start.passed[..place].iter().any(|(_, other)| *other == number)
+        };
+        let mut numbers = start.passed.iter().map(|(_, number)| *number).enumerate();
+        if start.arguments.is_empty()
+            || start.keep.iter().any(|fd| replaced(fd.as_raw_fd()))
+            || numbers.any(taken)
+        {
             return Err(Errno::INVAL);
+        }
+        let listen_pid = Box::new(Cell::new(LISTEN_PID));
+        let mut envp = pointers(start.environment);
+        if start.listen_pid {
+            envp.insert(0, listen_pid.as_ptr().cast::<c_char>());
         }
         Ok(Plan {
             start,
@@ -350,12 +392,22 @@ impl<'a> Plan<'a> {
                 Program::This => Vec::new(),
             },
             argv: pointers(start.arguments),
-            envp: pointers(start.environment),
+            envp,
+            listen_pid,
+            copies: start.passed.iter().map(|_| Cell::new(-1)).collect(),
             parent: process::id(),
             failure: Cell::new(None),
         })
     }
 }
+
+/// An entry of an environment that ends in a number, and a zero.
+type ListenPid = [u8; 24];
+
+/// Bytes before the number.
+const LISTEN_PID_NAME: usize = b"LISTEN_PID=".len();
+
+const LISTEN_PID: ListenPid = *b"LISTEN_PID=\0\0\0\0\0\0\0\0\0\0\0\0\0";
 
 /// The strings' addresses and a final null, as `execve` takes them.
 fn pointers(strings: &[CString]) -> Vec<*const c_char> {

@@ -7,14 +7,14 @@
 use std::convert::Infallible;
 use std::ffi::{CStr, c_int, c_void};
 use std::mem;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, FdFlags};
 use rustix::process::{Pid, Signal};
 
-use super::{Failure, Plan, Program, Start, Stdio, Step};
+use super::{Failure, Plan, Program, Start, Stdio, Step, User};
 
 /// The kernel's signals are numbered from 1 to this.
 const SIGNALS: c_int = 64;
@@ -41,7 +41,19 @@ fn run(plan: &Plan<'_>) -> Result<Infallible, Failure> {
     let start = plan.start;
     reset_signals(&[]);
     set_up(start, plan.parent)?;
+    if let Some(user) = start.user {
+        become_user(user).map_err(|errno| (Step::User, errno))?;
+        if start.die_with_parent {
+            // The kernel has forgotten it with the change.
+            die_with(plan.parent).map_err(|errno| (Step::ParentDeath, errno))?;
+        }
+    }
+    copy_passed(plan).map_err(|errno| (Step::Descriptors, errno))?;
     keep_only(start).map_err(|errno| (Step::Descriptors, errno))?;
+    place_passed(plan).map_err(|errno| (Step::Descriptors, errno))?;
+    if start.listen_pid {
+        write_own_pid(plan);
+    }
     // Last, because a signal that came meanwhile is taken now.
     set_signal_mask(0);
     Err((Step::Exec, execute(plan)))
@@ -182,6 +194,63 @@ fn keep_only(start: &Start<'_>) -> Result<(), Errno> {
         rustix::io::fcntl_setfd(fd, FdFlags::empty())?;
     }
     Ok(())
+}
+
+/// Copies what is passed to numbers above those that it gets, since one may have another's.
+fn copy_passed(plan: &Plan<'_>) -> Result<(), Errno> {
+    let above = plan.start.passed.iter().map(|(_, number)| number + 1).max().unwrap_or(0);
+    for ((source, _), copy) in plan.start.passed.iter().zip(&plan.copies) {
+        copy.set(rustix::io::fcntl_dupfd_cloexec(source, above)?.into_raw_fd());
+    }
+    Ok(())
+}
+
+/// Gives what is passed its numbers, to stay open across the exec.
+fn place_passed(plan: &Plan<'_>) -> Result<(), Errno> {
+    for ((_, number), copy) in plan.start.passed.iter().zip(&plan.copies) {
+        // SAFETY: the numbers are in the child's table, where nothing else is to be kept under them; its
+        // copy closes itself by the exec.
+        if unsafe { libc::syscall(libc::SYS_dup3, copy.get(), *number, 0) } == -1 {
+            return Err(last_errno());
+        }
+    }
+    Ok(())
+}
+
+/// Gives up all groups and becomes another user, for good.
+fn become_user(user: User) -> Result<(), Errno> {
+    let User { user, group } = user;
+    let none = ptr::null::<libc::gid_t>();
+    // The system calls themselves: the C library's functions would tell all threads of the parent.
+    // SAFETY: they change whom the child is, and read nothing.
+    let done = unsafe {
+        libc::syscall(libc::SYS_setgroups, 0usize, none) == 0
+            && libc::syscall(libc::SYS_setresgid, group, group, group) == 0
+            && libc::syscall(libc::SYS_setresuid, user, user, user) == 0
+    };
+    if done { Ok(()) } else { Err(last_errno()) }
+}
+
+/// Writes the child's own number behind `LISTEN_PID=`.
+fn write_own_pid(plan: &Plan<'_>) {
+    let mut entry = plan.listen_pid.get();
+    // SAFETY: asks for a number.
+    let mut rest = unsafe { libc::syscall(libc::SYS_getpid) }.unsigned_abs();
+    let (mut digits, mut count) = ([0u8; 20], 0);
+    loop {
+        digits[count] = b'0' + (rest % 10) as u8;
+        count += 1;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    // A number of ten digits at most; the zeros behind it are there already.
+    let room = entry.iter_mut().skip(super::LISTEN_PID_NAME);
+    for (byte, digit) in room.zip(digits[..count].iter().rev()) {
+        *byte = *digit;
+    }
+    plan.listen_pid.set(entry);
 }
 
 /// Executes the program; returns why not.
