@@ -38,6 +38,8 @@ pub(crate) struct WorkerConfig {
     pub(crate) directory: PathBuf,
     pub(crate) environment: BTreeMap<String, String>,
     pub(crate) environment_clear: bool,
+    /// The numbers of the user and of the group.
+    pub(crate) user: Option<(u32, u32)>,
     pub(crate) nice: Option<i32>,
     pub(crate) processors: Option<Vec<usize>>,
     pub(crate) limits: Vec<Limit>,
@@ -56,7 +58,7 @@ pub(crate) struct WorkerConfig {
     pub(crate) intensity: Intensity,
     pub(crate) stall: Option<Duration>,
     pub(crate) abort_grace: Duration,
-    pub(crate) recycle: Recycle,
+    pub(crate) recycle: Recycling,
     pub(crate) replace: Replace,
     pub(crate) sockets: Vec<Address>,
     pub(crate) stdout: Output,
@@ -88,11 +90,11 @@ pub(crate) enum Ready {
 
 /// When a process is replaced, although it is well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Recycle {
+pub(crate) struct Recycling {
     pub(crate) tasks: Option<u64>,
     pub(crate) age: Option<Duration>,
     pub(crate) memory: Option<u64>,
-    pub(crate) jitter_percent: u8,
+    pub(crate) jitter: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,8 +117,8 @@ pub(crate) struct Log {
     pub(crate) file: Option<PathBuf>,
     pub(crate) size: u64,
     pub(crate) keep: u32,
-    /// So many are kept in memory.
-    pub(crate) lines: u32,
+    /// So many bytes are kept in memory.
+    pub(crate) memory: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,6 +152,7 @@ impl WorkerConfig {
             directory,
             environment: BTreeMap::new(),
             environment_clear: false,
+            user: None,
             nice: None,
             processors: None,
             limits: Vec::new(),
@@ -168,12 +171,12 @@ impl WorkerConfig {
             intensity: policy.intensity,
             stall: None,
             abort_grace: Duration::from_secs(5),
-            recycle: Recycle { tasks: None, age: None, memory: None, jitter_percent: 10 },
+            recycle: Recycling { tasks: None, age: None, memory: None, jitter: 10 },
             replace: Replace::StartFirst,
             sockets: Vec::new(),
             stdout: Output::Log,
             stderr: Output::Log,
-            log: Log { file: None, size: 10 << 20, keep: 5, lines: 1000 },
+            log: Log { file: None, size: 10 << 20, keep: 5, memory: 64 << 10 },
         }
     }
 }

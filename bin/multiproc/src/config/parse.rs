@@ -133,6 +133,7 @@ fn process<'t>(reader: &mut Reader<'t>, entries: &Entries<'t>, found: &mut Worke
         }
     });
     reader.set(entries, "environment_clear", &mut found.environment_clear, Value::flag);
+    user(reader, entries, found);
     reader.set(entries, "nice", &mut found.nice, |value| value.number(-20..=19).map(Some));
     reader.set(entries, "processors", &mut found.processors, |value| {
         let processors = value.each(|one| one.number::<u32>(0..=1023))?;
@@ -155,6 +156,29 @@ fn process<'t>(reader: &mut Reader<'t>, entries: &Entries<'t>, found: &mut Worke
     reader.set(entries, "sockets", &mut found.sockets, |value| {
         value.each(|one| values::address(one.text()?))
     });
+}
+
+/// The user that its processes become, and the group.
+fn user<'t>(reader: &mut Reader<'t>, entries: &Entries<'t>, found: &mut WorkerConfig) {
+    let number = |value: Value<'t>, file: &str| match value.is_text() {
+        true => values::account(file, value.text()?),
+        false => value.number(0..=u32::MAX - 1).map(|number| (number, None)),
+    };
+    let user = reader.read(entries, "user", |value| number(value, "/etc/passwd"));
+    let group = reader.read(entries, "group", |value| number(value, "/etc/group"));
+    let group = group.map(|(group, _)| group);
+    let key = |key: &str| format!("worker.{}.{key}", found.name);
+    match (user, group) {
+        (Some((user, own)), group) => match group.or(own) {
+            Some(group) => found.user = Some((user, group)),
+            None if entries.has("group") => {}
+            None => reader.complain(&key("user"), "a number has no group: write `group` too"),
+        },
+        (None, Some(_)) if !entries.has("user") => {
+            reader.complain(&key("group"), "says nothing without `user`");
+        }
+        (None, _) => {}
+    }
 }
 
 /// When it is started, restarted, replaced, stopped and given up.
@@ -202,7 +226,7 @@ fn life<'t>(reader: &mut Reader<'t>, entries: &Entries<'t>, found: &mut WorkerCo
         });
         reader.set(&recycle, "age", &mut found.recycle.age, |value| value.time().map(Some));
         reader.set(&recycle, "memory", &mut found.recycle.memory, |value| value.size().map(Some));
-        let jitter = &mut found.recycle.jitter_percent;
+        let jitter = &mut found.recycle.jitter;
         reader.set(&recycle, "jitter_percent", jitter, |value| value.number(0..=100));
     }
     let replaces = [("start_first", Replace::StartFirst), ("stop_first", Replace::StopFirst)];
@@ -229,7 +253,10 @@ fn output<'t>(reader: &mut Reader<'t>, entries: &Entries<'t>, found: &mut Worker
             reader.complain(&key, "says nothing without `file`");
         }
     }
-    reader.set(entries, "log_lines", &mut found.log.lines, |value| value.number(0..=1_000_000));
+    reader.set(entries, "log_memory", &mut found.log.memory, |value| match value.size()? {
+        size @ 0..=0x1000_0000 => Ok(size),
+        _ => Err("more than 256MiB for each slot".into()),
+    });
 }
 
 fn group<'t>(reader: &mut Reader<'t>, name: &str, value: &'t DeValue<'t>) -> Option<GroupConfig> {

@@ -42,7 +42,8 @@ fn file_with_everything_is_read_as_it_says() {
         recycle = { tasks = 1000, age = "1h" }
         sockets = ["tcp://127.0.0.1:8000", "unix:///run/x"]
         log = { file = "web.log", size = "1MiB" }
-        log_lines = 7
+        log_memory = "4KiB"
+        user = "root"
 
         [worker.cache]
         command = ["/bin/cache"]
@@ -70,10 +71,11 @@ fn file_with_everything_is_read_as_it_says() {
     assert_eq!((web.restart, web.ready), (Restart::Transient, Ready::Descriptor(5)));
     assert_eq!(web.stop_signal, 2);
     assert_eq!(web.intensity, Intensity { deaths: 10, window: Duration::from_secs(600) });
-    assert_eq!((web.recycle.tasks, web.recycle.jitter_percent), (Some(1000), 10));
+    assert_eq!((web.recycle.tasks, web.recycle.jitter), (Some(1000), 10));
     assert_eq!(web.sockets.len(), 2);
+    assert_eq!(web.user, Some((0, 0)));
     assert_eq!(web.log.file.as_deref(), Some(Path::new("web.log")));
-    assert_eq!((web.log.size, web.log.keep, web.log.lines), (1 << 20, 5, 7));
+    assert_eq!((web.log.size, web.log.keep, web.log.memory), (1 << 20, 5, 4096));
     assert_eq!(cache.directory, Path::new("/etc/it"));
     let [front, db] = &file.groups[..] else { panic!("two groups: {file:?}") };
     assert_eq!((&front.name[..], front.strategy), ("front", Strategy::RestForOne));
@@ -156,8 +158,8 @@ fn mistakes_are_named_by_line_and_key_with_the_way_out() {
             "4: worker.web.ready_after: means something with `ready = \"survive\"` only",
         ),
         (
-            "sockets = [\"localhost:80\"]",
-            "3: worker.web.sockets: \"localhost:80\" is no address: write \"tcp://127.0.0.1:8000\" or \
+            "sockets = [\"localhost\"]",
+            "3: worker.web.sockets: \"localhost\" is no address: write \"tcp://127.0.0.1:8000\" or \
              \"unix:///run/it.sock\"",
         ),
         (
@@ -171,6 +173,9 @@ fn mistakes_are_named_by_line_and_key_with_the_way_out() {
             "log.file = \"x\"\nstdout = \"null\"\nstderr = \"null\"",
             "3: worker.web.log.file: nothing is logged: write `stdout = \"log\"` or `stderr = \"log\"`",
         ),
+        ("group = \"root\"", "3: worker.web.group: says nothing without `user`"),
+        ("user = 5", "3: worker.web.user: a number has no group: write `group` too"),
+        ("user = \"no one\"", "3: worker.web.user: \"no one\" is not in /etc/passwd"),
         ("processors = []", "3: worker.web.processors: it must run somewhere: name at least one"),
         (
             "[worker.two]",
@@ -296,6 +301,9 @@ fn file_with(key: &Key, value: &str) -> String {
     if key.name.starts_with("log.") && key.name != "log.file" {
         lines.push("log.file = \"x\"");
     }
+    if (key.section, key.name) == (Section::Worker, "group") {
+        lines.push("user = \"root\"");
+    }
     lines.extend([section(Section::Worker), "[group.front]"]);
     if key.name != "workers" {
         lines.push("workers = [\"web\"]");
@@ -336,4 +344,42 @@ fn keys_of_the_table_are_documented_in_the_file() {
     let written = std::fs::read_to_string(path).unwrap_or_default();
     let command = "cargo run -p multiproc-cli -- document configuration > docs/configuration.md";
     assert!(written == document(), "docs/configuration.md is out of date: {command}");
+}
+
+/// A file below docs/.
+fn example(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+#[test]
+fn example_of_a_configuration_is_right() {
+    let file = good(&example("multiproc.toml"));
+    let groups: Vec<&str> = file.groups.iter().map(|group| group.name.as_str()).collect();
+    assert_eq!(groups, ["front", "mailer", "migrate"]);
+}
+
+#[test]
+fn example_of_a_unit_runs_this_command_and_is_what_it_relies_on() {
+    let unit = example("multiproc.service");
+    let mut section = "";
+    let mut settings = std::collections::BTreeMap::new();
+    for line in unit.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        match line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            Some(name) => section = name,
+            None => {
+                let (key, value) = line.split_once('=').expect(line);
+                let twice = settings.insert(format!("{section}.{key}"), value);
+                assert_eq!(twice, None, "{line}");
+            }
+        }
+    }
+    let setting = |key: &str| *settings.get(key).unwrap_or_else(|| panic!("no {key}"));
+    assert_eq!(setting("Service.Type"), "notify");
+    assert_eq!(setting("Service.KillMode"), "mixed");
+    assert_eq!(setting("Service.Delegate"), "yes");
+    assert_eq!(setting("Service.ExecReload"), "/bin/kill -HUP $MAINPID");
+    let words: Vec<&str> = setting("Service.ExecStart").split(' ').collect();
+    assert!(words[0].ends_with("/multiproc"));
+    assert_eq!(words[1..3], ["run", "-c"]);
 }

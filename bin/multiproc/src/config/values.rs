@@ -1,6 +1,5 @@
 //! Values as people write them: durations, sizes, signals, names, addresses.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -92,7 +91,8 @@ pub(crate) fn name(text: &str) -> Result<String, String> {
 /// Where a listening socket is bound.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Address {
-    Tcp(SocketAddr),
+    /// A host, by name or number, and a port.
+    Tcp(String),
     Unix(PathBuf),
 }
 
@@ -102,13 +102,29 @@ pub(crate) fn address(text: &str) -> Result<Address, String> {
         format!("{text:?} is no address: write \"tcp://127.0.0.1:8000\" or \"unix:///run/it.sock\"")
     };
     match text.split_once("://") {
-        Some(("tcp", place)) => place.parse().map(Address::Tcp).map_err(|_| wrong()),
+        Some(("tcp", place)) => match place.rsplit_once(':') {
+            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
+                Ok(Address::Tcp(place.into()))
+            }
+            _ => Err(wrong()),
+        },
         // The kernel takes paths of at most 107 bytes.
         Some(("unix", path)) if path.starts_with('/') && path.len() < 108 => {
             Ok(Address::Unix(path.into()))
         }
         _ => Err(wrong()),
     }
+}
+
+/// The number of a user or of a group, by its line in such a file, and what stands behind it: of a user
+/// the number of its group.
+pub(crate) fn account(file: &str, name: &str) -> Result<(u32, Option<u32>), String> {
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))?;
+    let line = text.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let mut lines = line.filter(|fields| fields[0] == name);
+    let fields = lines.next().ok_or_else(|| format!("{name:?} is not in {file}"))?;
+    let number = |field: usize| fields.get(field).and_then(|number| number.parse().ok());
+    number(2).map(|found| (found, number(3))).ok_or_else(|| format!("{file}: a broken line"))
 }
 
 #[cfg(test)]
@@ -180,11 +196,13 @@ mod tests {
 
     #[test]
     fn address_is_tcp_or_unix() {
-        assert_eq!(address("tcp://127.0.0.1:80"), Ok(Address::Tcp(([127, 0, 0, 1], 80).into())));
+        assert_eq!(address("tcp://127.0.0.1:80"), Ok(Address::Tcp("127.0.0.1:80".into())));
+        assert!(address("tcp://localhost:80").is_ok());
         assert!(matches!(address("tcp://[::1]:80"), Ok(Address::Tcp(_))));
         assert_eq!(address("unix:///run/x"), Ok(Address::Unix("/run/x".into())));
         let long = format!("unix:///{}", "x".repeat(107));
-        for text in ["", "127.0.0.1:80", "tcp://localhost:80", "tcp://127.0.0.1", "unix://x", &long]
+        for text in
+            ["", "127.0.0.1:80", "tcp://:80", "tcp://127.0.0.1", "tcp://a:b", "unix://x", &long]
         {
             assert!(address(text).is_err(), "{text}");
         }
