@@ -3,7 +3,13 @@
 use std::io;
 use std::process::ExitCode;
 
+use multiproc::supervisor::control::client::ClientError;
+use multiproc::supervisor::control::protocol::ErrorCode;
+use multiproc::supervisor::control::target::TargetError;
+
 use crate::census::RootError;
+use crate::census::text::printable;
+use crate::config::Problems;
 
 /// Why the command did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +34,16 @@ pub(crate) enum Failure {
     NoObject { name: String, others: String },
     #[error("{path}: belongs to another user, or others may write to it")]
     Directory { path: String },
+    #[error("the supervisor of {0:?} is dead")]
+    Dead(String),
+    #[error("{}", control(.name, .error))]
+    Control { name: String, error: ClientError },
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    #[error("{path}: {error}")]
+    Unreadable { path: String, error: io::Error },
+    #[error("{0}")]
+    Configuration(#[from] Problems),
     #[error(transparent)]
     Root(#[from] RootError),
     #[error("{0}")]
@@ -54,7 +70,8 @@ impl Failure {
         move |source| Failure::System { doing: doing.into(), source }
     }
 
-    /// 1 the workers failed, 2 misused, 4 no such instance or object, 70 internal, 75 busy.
+    /// 1 the workers failed, 2 misused, 4 no such instance or object, 70 internal, 75 busy,
+    /// 78 wrong configuration.
     pub(crate) fn exit_code(&self) -> ExitCode {
         let code = match self {
             Failure::Workers { .. }
@@ -65,7 +82,11 @@ impl Failure {
             Failure::NoInstance { .. }
             | Failure::NoneRunning { .. }
             | Failure::NoSegment(_)
-            | Failure::NoObject { .. } => 4,
+            | Failure::NoObject { .. }
+            | Failure::Dead(_)
+            | Failure::Target(_) => 4,
+            Failure::Control { error, .. } => control_code(error),
+            Failure::Unreadable { .. } | Failure::Configuration(_) => 78,
             Failure::Busy { .. } | Failure::Survivors { .. } => 75,
             Failure::Shared(_) => 1,
             Failure::Directory { .. }
@@ -74,5 +95,29 @@ impl Failure {
             | Failure::Output(_) => 70,
         };
         ExitCode::from(code)
+    }
+}
+
+/// Why a supervisor was not asked, or does not do it.
+fn control(name: &str, error: &ClientError) -> String {
+    match error {
+        ClientError::Answered { message, .. } => printable(message),
+        ClientError::NoInstance => format!("{name:?} takes no orders: it has no control socket"),
+        error => format!("the supervisor of {name:?}: {error}"),
+    }
+}
+
+fn control_code(error: &ClientError) -> u8 {
+    match error {
+        ClientError::Answered { code, .. } => match code {
+            ErrorCode::NoTarget => 4,
+            ErrorCode::Invalid | ErrorCode::Malformed => 2,
+            ErrorCode::Busy | ErrorCode::Ending => 75,
+            ErrorCode::Configuration => 78,
+            _ => 70,
+        },
+        ClientError::TimedOut => 1,
+        ClientError::NoInstance => 4,
+        _ => 70,
     }
 }

@@ -72,7 +72,7 @@ fn directory() -> Result<PathBuf, Failure> {
     Ok(path)
 }
 
-fn check_name(name: &str) -> Result<(), Failure> {
+pub(crate) fn check_name(name: &str) -> Result<(), Failure> {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_".contains(letter);
     if (1..=64).contains(&name.len()) && name.chars().all(plain) {
         Ok(())

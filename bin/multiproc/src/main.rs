@@ -2,9 +2,16 @@
 
 mod arguments;
 mod census;
+mod check;
+mod colour;
+mod config;
 mod failure;
 mod inspect;
 mod instance;
+mod json;
+mod manual;
+mod orders;
+mod output;
 mod progress;
 mod roster;
 mod run;
@@ -13,22 +20,40 @@ mod status;
 mod stop;
 mod supervise;
 mod table;
+mod watch;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use arguments::{Arguments, Request};
+use arguments::{Arguments, Document, Request};
 use failure::Failure;
 
 fn main() -> ExitCode {
     multiproc::init();
     let arguments = Arguments::parse();
+    let color = arguments.color;
     let done = match arguments.request {
         Request::Run(run) => run::run(run),
-        Request::Status(status) => status::status(&status),
+        Request::Check(check) => check::check(&check),
+        Request::Status(status) => status::status(&status, color),
+        Request::Start(order) => orders::start(order),
+        Request::Stop(stop) if stop.targets.is_empty() => stop::stop(&stop),
+        Request::Stop(stop) => orders::stop(stop),
+        Request::Restart(order) => orders::restart(order),
+        Request::Reload(reload) => orders::reload(reload),
+        Request::Reset(order) => orders::reset(order),
+        Request::Scale(scale) => orders::scale(scale),
+        Request::Signal(signal) => orders::signal(signal),
+        Request::Wait(wait) => orders::wait(wait),
+        Request::Logs(logs) => watch::logs(logs, color),
+        Request::Events(events) => watch::events(events),
+        Request::Crashes(crashes) => watch::crashes(crashes),
         Request::Inspect(inspect) => inspect::inspect(&inspect),
-        Request::Stop(stop) => stop::stop(&stop),
+        Request::Completions { shell } => manual::completions(shell),
+        Request::Man { dir } => manual::man(dir.as_deref()),
+        Request::Document { what: Document::Configuration } => output::print(&config::document()),
+        Request::Document { what: Document::Json } => output::print(&json::document()),
     };
     match done {
         Ok(code) => code,

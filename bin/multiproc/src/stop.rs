@@ -1,4 +1,6 @@
-//! `multiproc stop`: asks a supervisor to stop, and waits until it has.
+//! `multiproc stop` without targets: asks a supervisor to stop, and waits until it has.
+//!
+//! By a signal, so that it works on one that answers nobody.
 
 use std::process::ExitCode;
 
@@ -9,10 +11,11 @@ use crate::arguments;
 use crate::failure::Failure;
 use crate::instance;
 
+const SIGQUIT: i32 = 3;
 const SIGTERM: i32 = 15;
 
 pub(crate) fn stop(arguments: &arguments::Stop) -> Result<ExitCode, Failure> {
-    let instance = instance::select(arguments.name.as_deref())?;
+    let instance = instance::select(arguments.whom.name.as_deref())?;
     let name = instance.name;
     let Some(pid) = instance.pid else {
         eprintln!("multiproc: {name:?} is not running");
@@ -28,8 +31,13 @@ pub(crate) fn stop(arguments: &arguments::Stop) -> Result<ExitCode, Failure> {
     if instance::select(Some(&name)).ok().and_then(|again| again.pid) != Some(pid) {
         return Ok(stopped(&name));
     }
-    process.signal(SIGTERM).map_err(Failure::system(doing()))?;
-    let deadline = Deadline::after(arguments.timeout);
+    let signal = if arguments.now { SIGQUIT } else { SIGTERM };
+    process.signal(signal).map_err(Failure::system(doing()))?;
+    if arguments.waiting.no_wait {
+        eprintln!("multiproc: {name:?} was told to stop");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let deadline = Deadline::after(arguments.waiting.timeout);
     if process.wait(Some(deadline)).map_err(Failure::system(doing()))? {
         Ok(stopped(&name))
     } else {

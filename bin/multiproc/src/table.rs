@@ -1,17 +1,43 @@
 //! Aligned columns for people.
 
-/// Rows of cells under a heading, each column as wide as it must be.
+use crate::colour::{Colour, paint};
+
+/// A part of a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cell {
+    pub(crate) text: String,
+    pub(crate) colour: Option<Colour>,
+}
+
+impl<T: Into<String>> From<T> for Cell {
+    fn from(text: T) -> Cell {
+        Cell { text: text.into(), colour: None }
+    }
+}
+
+/// Rows of cells, each column as wide as it must be.
+#[derive(Default)]
 pub(crate) struct Table {
-    rows: Vec<Vec<String>>,
+    rows: Vec<Vec<Cell>>,
+    coloured: bool,
 }
 
 impl Table {
+    /// A table under a heading.
     pub(crate) fn new(heading: &[&str]) -> Table {
-        Table { rows: vec![heading.iter().map(|cell| cell.to_string()).collect()] }
+        let mut table = Table::default();
+        table.row(heading.iter().copied());
+        table
     }
 
-    pub(crate) fn row(&mut self, cells: Vec<String>) {
-        self.rows.push(cells);
+    /// Shows the colours of cells.
+    pub(crate) fn coloured(mut self, coloured: bool) -> Table {
+        self.coloured = coloured;
+        self
+    }
+
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = impl Into<Cell>>) {
+        self.rows.push(cells.into_iter().map(Into::into).collect());
     }
 
     /// The table as text, a line per row.
@@ -19,14 +45,27 @@ impl Table {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {
             let cells = self.rows.iter().filter_map(|row| row.get(column));
-            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+            cells.map(|cell| cell.text.chars().count()).max().unwrap_or(0)
         };
         let widths: Vec<usize> = (0..columns).map(width).collect();
-        let line = |row: &Vec<String>| {
-            let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-            cells.collect::<Vec<_>>().join("  ").trim_end().to_string() + "\n"
-        };
-        self.rows.iter().map(line).collect()
+        self.rows.iter().map(|row| self.line(row, &widths)).collect()
+    }
+
+    fn line(&self, row: &[Cell], widths: &[usize]) -> String {
+        let (mut line, mut room) = (String::new(), 0);
+        for (Cell { text, colour }, width) in row.iter().zip(widths) {
+            // The room behind a cell comes with the next one that isn't empty.
+            if !text.is_empty() {
+                line.extend(std::iter::repeat_n(' ', room));
+                room = 0;
+                match colour {
+                    Some(colour) if self.coloured => line += &paint(text, *colour),
+                    _ => line += text,
+                }
+            }
+            room += width - text.chars().count() + 2;
+        }
+        line + "\n"
     }
 }
 
@@ -36,9 +75,18 @@ mod tests {
 
     #[test]
     fn text_aligns_columns_without_trailing_spaces() {
-        let mut table = Table::new(&["NAME", "KIND"]);
-        table.row(vec!["a-long-name".into(), "queue".into()]);
-        table.row(vec!["ä".into(), "x".into()]);
-        assert_eq!(table.text(), "NAME         KIND\na-long-name  queue\nä            x\n");
+        let mut table = Table::new(&["NAME", "KIND", "USERS"]);
+        table.row(["a-long-name", "queue", ""]);
+        table.row(["ä", "", "3"]);
+        let expected = "NAME         KIND   USERS\na-long-name  queue\nä                   3\n";
+        assert_eq!(table.text(), expected);
+    }
+
+    #[test]
+    fn text_is_aligned_as_well_in_colour() {
+        let mut table = Table::new(&["STATE", "PID"]).coloured(true);
+        let state = Cell { text: "up".into(), colour: Some(Colour::Green) };
+        table.row([state, "1".into()]);
+        assert_eq!(table.text(), "STATE  PID\n\x1b[32mup\x1b[0m     1\n");
     }
 }

@@ -71,6 +71,11 @@ pub fn effective_user() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
+/// How many ticks a second has, by which the kernel tells times in `/proc`.
+pub fn clock_ticks() -> u64 {
+    rustix::param::clock_ticks_per_second()
+}
+
 /// Bytes in a page of memory.
 pub fn page_size() -> usize {
     rustix::param::page_size()

@@ -6,12 +6,14 @@
 //! | `tree` | trees of files, and a count of them that is too simple to be wrong |
 //! | `census` | the built-in job: exact, whoever is killed |
 //! | `supervisor` | starting, restarting, stopping, and the supervisor's own death |
+//! | `orders` | orders and their answers, against a supervisor that is told what to say |
 //! | `inspect` | looking inside, and what the command answers to mistakes |
 //!
 //! Not here: what takes a pure function to test. That is tested where the function is.
 
 mod census;
 mod inspect;
+mod orders;
 mod place;
 mod supervisor;
 mod tree;

@@ -197,7 +197,7 @@ impl Worker {
     fn read(json: &Value) -> Worker {
         Worker {
             pid: json["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()),
-            phase: json["phase"].as_str().unwrap().into(),
+            phase: json["state"].as_str().unwrap().into(),
             restarts: json["restarts"].as_u64().unwrap(),
             progress: json["progress"].as_u64().unwrap(),
         }
