@@ -111,6 +111,9 @@ pub(crate) struct Run {
     /// What the instance is called; by default the first of default, default-2, … that is free.
     #[arg(long)]
     pub(crate) name: Option<String>,
+    /// Run what this file says; see `multiproc check`.
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["command", "paths", "json", "workers"])]
+    pub(crate) config: Option<PathBuf>,
     /// Print the result of the census as one JSON object.
     #[arg(long, conflicts_with = "command")]
     pub(crate) json: bool,

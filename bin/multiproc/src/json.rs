@@ -68,6 +68,7 @@ fn replies() -> Vec<(&'static str, Reply)> {
         target: Some("web:0".into()),
         pid: Some(4711),
         incarnation: Some(3),
+        exit_code: None,
         text: "restarted as process 4711".into(),
     };
     let crash = CrashReport {

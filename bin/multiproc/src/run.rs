@@ -22,7 +22,11 @@ use crate::signals::Caught;
 use crate::supervise;
 
 pub(crate) fn run(run: Run) -> Result<ExitCode, Failure> {
-    if run.command.is_empty() { census(run) } else { supervise::copies(&run) }
+    match &run.config {
+        Some(file) => supervise::configured(&run, file),
+        None if run.command.is_empty() => census(run),
+        None => supervise::copies(&run),
+    }
 }
 
 /// An instance, its shared memory, and what its supervisor writes there.

@@ -1,19 +1,38 @@
 //! An instance whose workers are commands: supervised, logged, and open to orders.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use multiproc::supervisor::control::protocol::EventLine;
 use multiproc::supervisor::core::{Policy, Restart};
-use multiproc::supervisor::{Group, Output, Summary, Supervisor, Worker};
+use multiproc::supervisor::{Group, Output, Summary, Supervisor, Worker, notify};
 use multiproc::{Command, Segment};
 
 use crate::arguments::Run;
-use crate::census::text::printable;
+use crate::census::text::{path_text, printable};
+use crate::config;
 use crate::failure::Failure;
 use crate::instance::{self, Running};
 
 /// Slots of a board, at least: there may be more of them later.
 const SLOTS_MIN: usize = 64;
+
+/// How one ends whose exit code is that of a worker.
+type LastCode = Arc<Mutex<Option<i32>>>;
+
+/// What an instance is to run.
+struct Orders {
+    name: Option<String>,
+    groups: Vec<Group>,
+    slots: u32,
+    starting_max: Option<u32>,
+    /// What is read again when somebody asks for that.
+    file: Option<PathBuf>,
+    /// The worker whose exit code is the instance's.
+    exit_code_from: Option<String>,
+    what: String,
+}
 
 /// Copies of a command: restarted on failure, until all have ended cleanly or somebody stops them.
 pub(crate) fn copies(run: &Run) -> Result<ExitCode, Failure> {
@@ -25,34 +44,59 @@ pub(crate) fn copies(run: &Run) -> Result<ExitCode, Failure> {
         .count(run.workers)
         .output(Output::Log, Output::Log)
         .policy(policy);
-    let what = format!("{} × {}", run.workers, printable(&program.to_string_lossy()));
-    supervise(run.name.as_deref(), &[worker.into()], run.workers, &what)
+    supervise(Orders {
+        name: run.name.clone(),
+        groups: vec![worker.into()],
+        slots: run.workers,
+        starting_max: None,
+        file: None,
+        exit_code_from: None,
+        what: format!("{} × {}", run.workers, printable(&program.to_string_lossy())),
+    })
+}
+
+/// What a file says.
+pub(crate) fn configured(run: &Run, file: &Path) -> Result<ExitCode, Failure> {
+    let configuration = config::load(file)?;
+    supervise(Orders {
+        name: run.name.clone().or(configuration.supervisor.name.clone()),
+        groups: configuration.groups(),
+        slots: configuration.slots(),
+        starting_max: Some(configuration.supervisor.starting_max),
+        file: Some(file.into()),
+        exit_code_from: configuration.supervisor.exit_code_from.clone(),
+        what: format!("{} slots of {}", configuration.slots(), printable(&path_text(file))),
+    })
 }
 
 /// Runs groups as an instance, until they are done or somebody ends it.
-fn supervise(
-    name: Option<&str>,
-    groups: &[Group],
-    slots: u32,
-    what: &str,
-) -> Result<ExitCode, Failure> {
-    let mut instance = Running::begin(name)?;
-    let slots = (2 * slots as usize).max(SLOTS_MIN);
+fn supervise(orders: Orders) -> Result<ExitCode, Failure> {
+    let mut instance = Running::begin(orders.name.as_deref())?;
+    let slots = (2 * orders.slots as usize).max(SLOTS_MIN);
     // The slots' functions and commands that look into the segment, and some to spare.
     let segment = instance.make_segment(slots as u32 + 16)?;
     segment.set_name("supervisor");
     segment.make_current();
-    let supervisor = build(&instance, &segment, groups, slots)?;
-    eprintln!("multiproc: {what} as {:?}, process {}", instance.name, std::process::id());
+    let code = LastCode::default();
+    let supervisor = build(&instance, &segment, &orders, slots, &code)?;
+    eprintln!("multiproc: {} as {:?}, process {}", orders.what, instance.name, std::process::id());
     instance.ready();
-    check(supervisor.run()?)
+    // Whoever has started this as a service waits for that.
+    let _ = notify(&format!("READY=1\nMAINPID={}", std::process::id()));
+    let summary = supervisor.run()?;
+    let last = *code.lock().unwrap_or_else(PoisonError::into_inner);
+    match last.filter(|_| orders.exit_code_from.is_some()) {
+        Some(code) => Ok(ExitCode::from(u8::try_from(code).unwrap_or(1))),
+        None => check(summary),
+    }
 }
 
 fn build(
     instance: &Running,
     segment: &Segment,
-    groups: &[Group],
+    orders: &Orders,
     slots: usize,
+    code: &LastCode,
 ) -> Result<Supervisor, Failure> {
     // A thousand workers have some thousands of pipes.
     multiproc_sys::process::raise_descriptor_limit()
@@ -65,11 +109,31 @@ fn build(
         .as_operators_process()
         .guard()
         .echo()
-        .observe(tell);
-    for group in groups {
+        .observe(observer(orders.exit_code_from.clone(), code.clone()));
+    if let Some(file) = orders.file.clone() {
+        builder = builder.configuration(move || match config::load(&file) {
+            Ok(configuration) => Ok(configuration.groups()),
+            Err(failure) => Err(failure.to_string()),
+        });
+    }
+    if let Some(most) = orders.starting_max {
+        builder = builder.starting_max(most);
+    }
+    for group in &orders.groups {
         builder = builder.group(group.clone());
     }
     Ok(builder.build()?)
+}
+
+/// Tells the operator what happens, and remembers with which code a process of a worker has ended.
+fn observer(of: Option<String>, code: LastCode) -> impl FnMut(&EventLine) + Send + 'static {
+    move |event| {
+        tell(event);
+        let worker = event.target.as_deref().and_then(|target| target.split(':').next());
+        if event.kind == "ended" && worker == of.as_deref() {
+            *code.lock().unwrap_or_else(PoisonError::into_inner) = event.exit_code;
+        }
+    }
 }
 
 fn check(summary: Summary) -> Result<ExitCode, Failure> {

@@ -189,6 +189,7 @@ mod tests {
             target: Some("web:0".into()),
             pid: Some(42),
             incarnation: Some(1),
+            exit_code: None,
             text: "process 42\n".into(),
         };
         let expected = "1970-01-01T00:00:01.000Z web:0 started: process 42\\n\n";

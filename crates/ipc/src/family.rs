@@ -23,7 +23,7 @@ use crate::queue::block::Role;
 use crate::queue::raw::{self, Published};
 use crate::segment::catalog::{Kind, ObjectId, write_name};
 use crate::segment::participants::Slot;
-use crate::segment::{Object, Place, Segment, watcher};
+use crate::segment::{Object, Place, Segment, holdings, watcher};
 
 const ARGUMENTS: u8 = 0;
 const RESULT: u8 = 1;
@@ -253,6 +253,7 @@ impl Berth {
         let spec = raw::spec(1, MESSAGE_BYTES).expect("a mailbox is a possible queue");
         let mailbox = segment.create(spec, |_| ())?;
         let place = segment.reserve()?;
+        holdings::want(segment, place);
         let berth = Berth {
             segment: segment.clone(),
             place,
@@ -385,6 +386,12 @@ impl Berth {
         })
     }
 
+    /// What the child held when it died, in words, as far as it is known: to be called once, when it has
+    /// settled.
+    pub fn take_held(&self) -> Vec<String> {
+        holdings::take(&self.segment, self.place)
+    }
+
     /// Reads the result, or the word of a failure, that [`settle`](Berth::settle) found.
     ///
     /// # Errors
@@ -424,6 +431,7 @@ impl Berth {
 
 impl Drop for Berth {
     fn drop(&mut self) {
+        self.take_held();
         let settled = *self.settled.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Some(Settled::Result(letter) | Settled::Failure(letter)) = settled {
             raw::ring(&self.mailbox).release(letter.0, None);

@@ -4,7 +4,7 @@ use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use multiproc_ipc::family::{self, Berth, Letter, Settled};
@@ -50,6 +50,8 @@ struct Shared {
     leads: bool,
     /// Our ends of its standard streams, until somebody takes them.
     ends: Mutex<Ends>,
+    /// What it held when it ended.
+    held: OnceLock<Vec<String>>,
     /// Whether it was killed through a handle.
     killed: AtomicBool,
     end: Mutex<Option<End>>,
@@ -118,6 +120,7 @@ impl Child {
             ends,
             killed,
             end,
+            held: OnceLock::new(),
             returned,
         };
         let child = Child { shared: Arc::new(shared) };
@@ -243,6 +246,8 @@ impl Child {
             _ => None,
         };
         let settled = berth.as_ref().map(Berth::settle);
+        let held = berth.as_ref().map(Berth::take_held).unwrap_or_default();
+        let _ = self.shared.held.set(held);
         let mut returned = self.shared.returned();
         if let Some(socket) = returned.socket.take() {
             returned.descriptors = family::receive_descriptors(socket.as_fd());
@@ -350,10 +355,14 @@ impl Child {
         }
     }
 
-    /// What a function held in shared memory when it ended, by name, until that was put right: locks, leases.
-    /// Empty if it has not ended.
+    /// What a function held in shared memory when it ended, until that was put right: locks, permits and
+    /// leases, each in words with its name. Empty if it has not ended, if it held nothing, and if another
+    /// process was faster to put it right.
     pub fn held(&self) -> Vec<String> {
-        Vec::new()
+        match self.end() {
+            Ok(Some(_)) => self.shared.held.get().cloned().unwrap_or_default(),
+            _ => Vec::new(),
+        }
     }
 
     /// Evidence that it was killed for lack of memory: `None` if there is none, or it has not ended.

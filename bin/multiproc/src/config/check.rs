@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::model::{Configuration, GroupConfig, Output, Ready};
+use multiproc::supervisor::Output;
+
+use super::model::{Configuration, GroupConfig, Ready};
 use super::reader::{Reader, unknown};
 use crate::arguments::WORKERS_MAX;
 

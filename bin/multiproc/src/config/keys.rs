@@ -161,7 +161,7 @@ pub(crate) const KEYS: &[Key] = &[
     key(Worker, "log.keep", "integer", "5", "2",
         "How many of the renamed ones are kept."),
     key(Worker, "log_memory", "size", r#""64KiB""#, r#""1MiB""#,
-        "How much of what was logged last is kept in memory for each slot, for `multiproc logs`."),
+        "How much of what was logged last is kept in memory, by all its slots together, for `multiproc logs`."),
 
     key(Group, "workers", "names of workers", "", r#"["web"]"#,
         "Its workers, in the order in which they start; they stop in the reverse order. A worker that is in no group is a group of its own, which is configured under the worker's name, without this key."),

@@ -12,6 +12,7 @@
 //!
 //! A file is refused as a whole, and with all that is wrong with it at once.
 
+mod build;
 mod check;
 mod document;
 mod keys;

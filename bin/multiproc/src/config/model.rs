@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use multiproc::Limit;
-use multiproc::supervisor::core::{Backoff, Intensity, Restart};
-
-use super::values::Address;
+use multiproc::supervisor::core::{
+    AutoShutdown, Backoff, Intensity, OnExhausted, Recycling, Replace, Restart, Strategy,
+};
+use multiproc::supervisor::{Address, LogSettings, Output};
 
 /// A whole file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +64,7 @@ pub(crate) struct WorkerConfig {
     pub(crate) sockets: Vec<Address>,
     pub(crate) stdout: Output,
     pub(crate) stderr: Output,
-    pub(crate) log: Log,
+    pub(crate) log: LogSettings,
 }
 
 /// A section `[group.NAME]`, or what stands for it if there is none.
@@ -86,60 +87,6 @@ pub(crate) enum Ready {
     Notify,
     /// It writes a newline to this descriptor.
     Descriptor(i32),
-}
-
-/// When a process is replaced, although it is well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Recycling {
-    pub(crate) tasks: Option<u64>,
-    pub(crate) age: Option<Duration>,
-    pub(crate) memory: Option<u64>,
-    pub(crate) jitter: u8,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Replace {
-    StartFirst,
-    StopFirst,
-}
-
-/// Where a stream of a process goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Output {
-    Log,
-    Inherit,
-    Null,
-}
-
-/// What becomes of logged lines.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Log {
-    pub(crate) file: Option<PathBuf>,
-    pub(crate) size: u64,
-    pub(crate) keep: u32,
-    /// So many bytes are kept in memory.
-    pub(crate) memory: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Strategy {
-    OneForOne,
-    OneForAll,
-    RestForOne,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum AutoShutdown {
-    Never,
-    Any,
-    All,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OnExhausted {
-    StopGroup,
-    LeaveFailed,
-    SlowRetry,
 }
 
 impl WorkerConfig {
@@ -171,12 +118,12 @@ impl WorkerConfig {
             intensity: policy.intensity,
             stall: None,
             abort_grace: Duration::from_secs(5),
-            recycle: Recycling { tasks: None, age: None, memory: None, jitter: 10 },
-            replace: Replace::StartFirst,
+            recycle: policy.recycle,
+            replace: policy.replace,
             sockets: Vec::new(),
             stdout: Output::Log,
             stderr: Output::Log,
-            log: Log { file: None, size: 10 << 20, keep: 5, memory: 64 << 10 },
+            log: LogSettings::default(),
         }
     }
 }

@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use multiproc::Limit;
-use multiproc::supervisor::core::{Intensity, Restart};
+use multiproc::supervisor::Output;
+use multiproc::supervisor::core::{
+    AutoShutdown, Intensity, OnExhausted, Replace, Restart, Strategy,
+};
 use toml::de::{DeTable, DeValue};
 
 use super::check::check;
@@ -254,8 +257,8 @@ fn output<'t>(reader: &mut Reader<'t>, entries: &Entries<'t>, found: &mut Worker
         }
     }
     reader.set(entries, "log_memory", &mut found.log.memory, |value| match value.size()? {
-        size @ 0..=0x1000_0000 => Ok(size),
-        _ => Err("more than 256MiB for each slot".into()),
+        size @ 0..=0x1000_0000 => Ok(size as usize),
+        _ => Err("more than 256MiB".into()),
     });
 }
 

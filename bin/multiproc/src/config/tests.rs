@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use multiproc::Limit;
-use multiproc::supervisor::core::{Intensity, Restart};
+use multiproc::supervisor::core::{Intensity, OnExhausted, Restart, Strategy};
 
 use super::keys::{KEYS, Key, Section};
 use super::*;

@@ -1,9 +1,9 @@
 //! Values as people write them: durations, sizes, signals, names, addresses.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use multiproc::supervisor::core::signal_name;
+use multiproc::supervisor::{Address, AddressError};
 
 /// The longest name of a worker or a group, in bytes: it fits a line of the board.
 pub(crate) const NAME_MAX: usize = 32;
@@ -88,32 +88,9 @@ pub(crate) fn name(text: &str) -> Result<String, String> {
     Ok(text.into())
 }
 
-/// Where a listening socket is bound.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Address {
-    /// A host, by name or number, and a port.
-    Tcp(String),
-    Unix(PathBuf),
-}
-
 /// An address: `tcp://127.0.0.1:8000`, `tcp://[::1]:8000` or `unix:///run/it.sock`.
 pub(crate) fn address(text: &str) -> Result<Address, String> {
-    let wrong = || {
-        format!("{text:?} is no address: write \"tcp://127.0.0.1:8000\" or \"unix:///run/it.sock\"")
-    };
-    match text.split_once("://") {
-        Some(("tcp", place)) => match place.rsplit_once(':') {
-            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
-                Ok(Address::Tcp(place.into()))
-            }
-            _ => Err(wrong()),
-        },
-        // The kernel takes paths of at most 107 bytes.
-        Some(("unix", path)) if path.starts_with('/') && path.len() < 108 => {
-            Ok(Address::Unix(path.into()))
-        }
-        _ => Err(wrong()),
-    }
+    text.parse().map_err(|error: AddressError| error.to_string())
 }
 
 /// The number of a user or of a group, by its line in such a file, and what stands behind it: of a user

@@ -9,31 +9,40 @@ use super::Slot;
 /// written by the instance, and may be nonsense.
 pub(super) fn slots(view: &View, now_ms: u64) -> Vec<Slot> {
     let participants = view.participants();
-    let lines = lines(view).into_iter().enumerate();
-    let slots = lines.map(|(index, line)| {
+    // A line that is not in use has no name.
+    let lines = lines(view).into_iter().filter(|line| line.name[0] != 0);
+    let slots = lines.map(|line| {
         let own = participants.iter().find(|one| u64::from(one.slot) + 1 == line.participant);
         // The worker's own count is fresher than what the supervisor last wrote down.
-        let progress = own.map_or(line.progress, |one| one.progress);
-        Slot { progress, ..slot(index, &line, now_ms) }
+        let progress = own.map_or(line.progress, |one| one.progress.max(line.progress));
+        Slot { progress, ..slot(&line, now_ms) }
     });
-    slots.collect()
+    let mut slots: Vec<Slot> = slots.collect();
+    slots.sort_by(|one, other| (&one.worker, one.slot).cmp(&(&other.worker, other.slot)));
+    slots
 }
 
 /// What a line says.
-fn slot(index: usize, line: &Line, now_ms: u64) -> Slot {
+fn slot(line: &Line, now_ms: u64) -> Slot {
     let state = line.phase_name();
     let pid = u32::try_from(line.pid).ok().filter(|pid| *pid != 0);
-    let age = now_ms.saturating_sub(line.since_ms);
+    let since = |ms: u64| (ms != 0).then(|| now_ms.saturating_sub(ms));
+    let ended = line.cause != 0;
     Slot {
-        worker: "worker".into(),
-        slot: u32::try_from(index).unwrap_or(u32::MAX),
+        worker: line.name(),
+        slot: u32::try_from(line.slot).unwrap_or(u32::MAX),
         state,
-        ready: state == "ready",
+        // What is done is as good as ready: its work is.
+        ready: matches!(state, "ready" | "done"),
         pid,
         incarnation: line.incarnation,
         restarts: line.restarts,
-        state_age_ms: age,
-        uptime_ms: pid.map(|_| age),
+        state_age_ms: now_ms.saturating_sub(line.since_ms),
+        uptime_ms: pid.and(since(line.started_ms)),
+        beat_age_ms: since(line.beat_ms),
+        last_cause: ended.then(|| line.cause_name().to_string()),
+        last_value: ended.then_some(line.cause_value).filter(|value| *value != 0),
+        progress: line.progress,
         ..Slot::default()
     }
 }

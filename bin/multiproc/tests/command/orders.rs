@@ -222,6 +222,7 @@ fn logs_events_and_crashes_are_printed_for_people_and_for_programs() {
         target: Some("web:1".into()),
         pid: Some(1),
         incarnation: Some(1),
+        exit_code: None,
         text: "process 1".into(),
     });
     let report =

@@ -421,6 +421,12 @@ impl<'a> RawRing<'a> {
         waiting + again as u64
     }
 
+    /// How many messages a participant has on lease.
+    pub(crate) fn leases_of(&self, slot: Slot) -> usize {
+        let owns = self.each_block().map(|(_, block)| block.own());
+        owns.filter(|own| own.belongs_to(slot) && own.role == Role::Leased).count()
+    }
+
     /// Puts right what `dead` left behind. `is_done` tells whether the message of a block, under
     /// its sequence, was done although its lease is still open. Nobody is woken yet.
     pub(crate) fn recover(&self, dead: Slot, is_done: impl Fn(u32, u32) -> bool) {

@@ -33,6 +33,7 @@ use crate::atomic::{AtomicU64, PidFd};
 use crate::error::Error;
 
 pub(crate) mod catalog;
+pub(crate) mod holdings;
 pub(crate) mod layout;
 pub(crate) mod lifetime;
 pub(crate) mod memory;
@@ -536,6 +537,13 @@ impl Segment {
     /// Sets what this process is called in listings of the segment: 48 bytes at most.
     pub fn set_name(&self, name: &str) {
         catalog::write_name(&self.participant(self.slot()).name, name);
+    }
+
+    /// What an object is called: by its name, or by its number.
+    pub(crate) fn name_of(&self, index: u32) -> String {
+        let entry = self.entry(index);
+        let name = catalog::read_name(&entry.name);
+        if name.is_empty() { format!("{index}.{}", entry.state().0) } else { name }
     }
 
     /// This process's place among the participants.

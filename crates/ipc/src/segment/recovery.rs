@@ -26,7 +26,7 @@ use std::time::Duration;
 use super::catalog::{Kind, ObjectId, Phase};
 use super::lifetime::{CATALOG_PATIENCE, Catalog};
 use super::participants::{Mark, Phase as Life, Slot, State};
-use super::{Segment, catalog};
+use super::{Segment, catalog, holdings};
 use crate::atomic::Ordering::Relaxed;
 use crate::desk;
 use crate::error::Error;
@@ -160,6 +160,12 @@ impl Segment {
             .filter(|(_, _, entry)| entry.kind == Some(Kind::Tally))
             .filter_map(|(_, _, entry)| tally::last_task(self, &entry, dead))
             .collect();
+        if holdings::is_wanted(self, dead, state.generation) {
+            let held = self
+                .each_live(&touched)
+                .filter_map(|(kind, id, entry)| holdings::of(self, kind, id.index, &entry, dead));
+            holdings::note(self, dead, state.generation, held.collect());
+        }
         for (kind, id, entry) in self.each_live(&touched) {
             self.repair(kind, id, &entry, dead, &done);
         }

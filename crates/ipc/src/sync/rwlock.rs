@@ -426,6 +426,11 @@ pub(crate) fn recover(segment: &Segment, index: u32, entry: &Entry, dead: Slot) 
     }
 }
 
+/// How many shares of the lock that `entry` describes a participant has, to read.
+pub(crate) fn reads(segment: &Segment, index: u32, entry: &Entry, slot: Slot) -> u64 {
+    if entry.bytes < DATA { 0 } else { count(segment, slot, index).load(SeqCst) }
+}
+
 /// Wakes everybody who waits at the lock that `entry` describes.
 pub(crate) fn wake_all(segment: &Segment, entry: &Entry) {
     if entry.bytes >= DATA {

@@ -356,6 +356,15 @@ pub(crate) fn recover(segment: &Segment, entry: &Entry, dead: Slot) {
     }
 }
 
+/// How many permits of the bounded semaphore that `entry` describes a participant has.
+pub(crate) fn permits_of(segment: &Segment, entry: &Entry, slot: Slot) -> usize {
+    if !BoundedSemaphore::fits(segment.geometry(), entry) {
+        return 0;
+    }
+    let owner = |permit| segment.raw::<AtomicU32>(entry.offset + OWNERS + permit * 4).load(SeqCst);
+    (0..entry.count).filter(|permit| owner(*permit) & !KEPT == u32::from(slot.tag())).count()
+}
+
 /// Wakes everybody who waits at the semaphore, of either kind, that `entry` describes.
 pub(crate) fn wake_all(segment: &Segment, entry: &Entry) {
     if Semaphore::fits(segment.geometry(), entry) {

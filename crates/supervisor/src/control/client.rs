@@ -262,6 +262,7 @@ mod tests {
             target: None,
             pid: None,
             incarnation: None,
+            exit_code: None,
             text: "x".repeat(1000),
         })
     }

@@ -220,7 +220,7 @@ pub struct LogLine {
 }
 
 /// Something that has happened.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventLine {
     /// When, in milliseconds since 1970.
     pub time_ms: u64,
@@ -232,6 +232,9 @@ pub struct EventLine {
     pub pid: Option<u32>,
     /// Which incarnation of the slot, if it concerns one.
     pub incarnation: Option<u64>,
+    /// The code that it exited with, or 128 and the number of the signal that killed it, if it has ended.
+    #[serde(default)]
+    pub exit_code: Option<i32>,
     /// What, for people. Parts that come from workers are not escaped.
     pub text: String,
 }
@@ -520,11 +523,12 @@ mod tests {
                     target: Some("web:0".into()),
                     pid: Some(42),
                     incarnation: Some(1),
+                    exit_code: None,
                     text: "x".into(),
                 }),
                 concat!(
                     r#""event","time_ms":5,"kind":"started","target":"web:0","pid":42,"#,
-                    r#""incarnation":1,"text":"x""#,
+                    r#""incarnation":1,"exit_code":null,"text":"x""#,
                 ),
             ),
             (

@@ -309,10 +309,8 @@ impl Client {
             self.answer(&Reply::Event(EventLine {
                 time_ms: logs::now_ms(),
                 kind: "dropped".into(),
-                target: None,
-                pid: None,
-                incarnation: None,
                 text,
+                ..EventLine::default()
             }));
         }
         self.answer(reply);

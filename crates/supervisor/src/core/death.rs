@@ -126,7 +126,7 @@ impl Machine {
             return at_once(Decision::Restart);
         }
         let decision = decision_after(policy.restart, cause);
-        if decision != Decision::Restart || in_episode {
+        if decision != Decision::Restart || in_episode || slot.down_for.is_some() {
             return at_once(decision);
         }
         if progressed {

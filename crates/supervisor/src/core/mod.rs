@@ -83,6 +83,10 @@ mod view;
 mod watch;
 
 #[cfg(test)]
+mod grid;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod testing;
 
 pub use cause::{Cause, signal_name};

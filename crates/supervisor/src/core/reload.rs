@@ -52,8 +52,8 @@ impl Machine {
         };
         let slot = |index| SlotId { worker: id, index };
         let find = |index| self.slots.binary_search_by_key(&slot(index), super::Slot::id).ok();
-        let is_busy = |index| find(index).is_some_and(|at| self.slots[at].replacement.is_some());
-        if reload.current.is_some_and(is_busy) {
+        let own = self.slots.iter().filter(|slot| slot.id().worker == id);
+        if own.into_iter().any(|slot| slot.replacement.is_some()) {
             return false;
         }
         reload.current = None;

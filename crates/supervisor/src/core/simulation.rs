@@ -1,25 +1,28 @@
 //! A million random events: the machine against a fake clock and children of every temper.
 //!
 //! The world in here behaves like an event loop and its children, including the awkward ones: they
-//! die while being started, ignore TERM, survive KILL, and report late. The `referee` watches. A
-//! failure prints its seed; `SUPERVISOR_SEED=n cargo test simulation` runs that one alone.
+//! die while being started, ignore the stop signal, survive KILL, fall silent, lie, and report
+//! late. The `referee` watches. A failure prints its seed; `SUPERVISOR_SEED=n cargo test
+//! simulation` runs that one alone.
 
+mod dice;
 mod referee;
+mod rules;
 mod tally;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use dice::Dice;
 use referee::Referee;
 use tally::Tally;
 
-use super::backoff::Jitter;
-use super::testing::millis;
 use super::{
-    Action, Backoff, Event, Exit, Intensity, Machine, OnExhausted, Policy, Readiness, Restart,
+    Action, Activity, Event, Evidence, Exit, Machine, Order, Place, Sample, SlotId, Target,
 };
 
 const SEEDS: u64 = 1000;
-const EVENTS_PER_SEED: usize = 1200;
+const EVENTS_PER_SEED: usize = 1100;
 
 #[test]
 fn machine_under_random_events_keeps_its_promises() {
@@ -52,22 +55,33 @@ struct World {
     machine: Machine,
     referee: Referee,
     now: Duration,
-    /// The process of each slot; none once its end was told.
-    children: Vec<Option<Child>>,
-    next_pid: i32,
+    /// The processes whose end was not told.
+    children: BTreeMap<Place, Child>,
+    /// Looks that were not answered yet.
+    samples: Vec<Place>,
+    next_pid: u32,
 }
 
-#[derive(Clone, Copy)]
-struct Child {
-    incarnation: u64,
+/// What happens: an event, or another tree.
+#[derive(Debug)]
+enum Happening {
+    Event(Event),
+    Reconfigure(super::Tree),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Child {
     /// None until it has started.
-    pid: Option<i32>,
+    pid: Option<u32>,
     temper: Temper,
     terminated: bool,
     killed: bool,
+    /// What it has done, and how often it has beaten.
+    tasks: u64,
+    beats: bool,
 }
 
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Temper {
     /// Ends when asked to.
     Obedient,
@@ -79,14 +93,14 @@ enum Temper {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let mut dice = Dice(Jitter::new(seed ^ 0x5EED));
-        let slots = dice.below(6) as usize + usize::from(dice.percent(95));
-        let policy = dice.policy();
+        let mut dice = Dice::new(seed);
+        let tree = dice.tree();
         World {
-            machine: Machine::new(slots, policy.clone(), seed),
-            referee: Referee::new(slots, policy),
+            referee: Referee::new(&tree),
+            machine: Machine::new(tree, seed),
             now: dice.up_to(1_000_000),
-            children: vec![None; slots],
+            children: BTreeMap::new(),
+            samples: Vec::new(),
             next_pid: 1,
             dice,
         }
@@ -94,7 +108,7 @@ impl World {
 
     /// One whole run: a start, anything, and a stop that must come to its end in time.
     fn live(mut self) -> Tally {
-        self.step(Event::Start);
+        self.order(Order::Start(Target::All));
         for _ in 0..EVENTS_PER_SEED {
             self.turn();
         }
@@ -105,15 +119,26 @@ impl World {
     /// Something happens.
     fn turn(&mut self) -> Vec<Action> {
         self.pass_time();
-        let at_rest = self.children.iter().all(Option::is_none);
-        let event = match self.dice.below(100) {
-            0 => self.order(),
-            1..=20 if at_rest => Event::Start,
-            21..=26 => self.stray(),
-            27..=45 => Event::Tick,
-            _ => self.child_event().unwrap_or(Event::Tick),
+        let at_rest = self.children.is_empty();
+        let happening = match self.dice.below(100) {
+            0 if self.dice.percent(30) => {
+                Happening::Reconfigure(self.dice.change(self.machine.tree()))
+            }
+            0..=1 => Happening::Event(Event::Order(self.any_order())),
+            2..=20 if at_rest => Happening::Event(Event::Order(Order::Start(Target::All))),
+            21..=26 => Happening::Event(self.stray()),
+            27..=45 => Happening::Event(Event::Tick),
+            46..=50 => Happening::Event(self.extension()),
+            _ => Happening::Event(self.child_event().unwrap_or(Event::Tick)),
         };
-        self.step(event)
+        let actions = self.happen(happening);
+        while let Some(place) = self.samples.pop() {
+            if self.dice.percent(95) {
+                let event = Event::Sampled { place, sample: self.sample(place) };
+                self.happen(Happening::Event(event));
+            }
+        }
+        actions
     }
 
     /// Mostly until the next deadline at the latest, but a loop may be late.
@@ -131,159 +156,242 @@ impl World {
         }
     }
 
-    fn order(&mut self) -> Event {
-        match self.dice.below(10) {
-            0..=4 => Event::Start,
-            5..=8 => Event::StopAll,
-            _ => Event::StopNow,
+    fn any_slot(&mut self) -> SlotId {
+        let slots: Vec<_> = self.machine.slots().map(|slot| slot.id()).collect();
+        match slots.get(self.dice.below(slots.len() as u64 + 1) as usize) {
+            Some(slot) => *slot,
+            None => SlotId { worker: self.dice.below(40) as u32, index: 7 },
         }
     }
 
-    /// An event of a slot that does not exist, of any incarnation but the present one, or of the
-    /// present one after its end was told.
-    fn stray(&mut self) -> Event {
-        let slot = self.dice.below(self.children.len() as u64 + 2) as usize;
-        let present = self.machine.slots().nth(slot).map_or(0, |slot| slot.incarnation());
-        let is_gone = self.children.get(slot).is_none_or(Option::is_none);
-        let incarnation = match self.dice.below(4) {
-            0 | 1 if is_gone => present,
-            0 => present + 1 + self.dice.below(3),
-            1 => u64::MAX,
-            _ => present.checked_sub(1 + self.dice.below(3)).unwrap_or(u64::MAX),
-        };
-        match self.dice.below(4) {
-            0 => Event::Started { slot, incarnation, pid: -1 },
-            1 => Event::StartFailed { slot, incarnation, errno: 12 },
-            2 => Event::Ready { slot, incarnation },
-            _ => self.exit_of(slot, incarnation),
+    fn any_order(&mut self) -> Order {
+        let slot = self.any_slot();
+        let groups = [Target::Group(0), Target::Group(1), Target::Group(2)];
+        let group = self.dice.pick(groups);
+        let target = self.dice.pick([
+            Target::All,
+            Target::All,
+            group,
+            Target::Worker(slot.worker),
+            Target::Slot(slot),
+        ]);
+        let count = self.dice.below(5) as u32;
+        match self.dice.below(12) {
+            0..=2 => Order::Start(target),
+            3 => Order::Stop(target),
+            4 => Order::Kill(target),
+            5..=6 => Order::Restart(target),
+            7..=8 => Order::Reload(target),
+            9 => Order::Scale { worker: slot.worker, count },
+            _ => Order::Reset(target),
         }
+    }
+
+    fn extension(&mut self) -> Event {
+        let slot = self.any_slot();
+        let incarnation = self.machine.slot(slot).map_or(0, |slot| slot.incarnation());
+        Event::Extend { place: Place { slot, incarnation }, by: self.dice.up_to(500) }
+    }
+
+    /// An event of a slot that does not exist, of an incarnation that is not alive, or of one
+    /// that has told its end.
+    fn stray(&mut self) -> Event {
+        let slot = self.any_slot();
+        let present = self.machine.slot(slot).map_or(0, |slot| slot.youngest);
+        let incarnation = match self.dice.below(4) {
+            0 => present,
+            1 => present + 1 + self.dice.below(3),
+            2 => u64::MAX,
+            _ => present.saturating_sub(self.dice.below(4)),
+        };
+        let place = Place { slot, incarnation };
+        if self.children.contains_key(&place) {
+            return Event::Tick;
+        }
+        match self.dice.below(5) {
+            0 => Event::Started { place, pid: u32::MAX },
+            1 => Event::StartFailed { place, errno: 12 },
+            2 => Event::Ready { place },
+            3 => Event::Sampled { place, sample: self.sample(place) },
+            _ => self.exit_of(place),
+        }
+    }
+
+    fn sample(&mut self, place: Place) -> Sample {
+        let child = self.children.get_mut(&place);
+        let (tasks, beats) = child.map_or((0, false), |child| {
+            child.tasks += u64::from(child.beats);
+            (child.tasks, child.beats)
+        });
+        let until = self.now + self.dice.up_to(1000);
+        let activity = match self.dice.below(if beats { 5 } else { 60 }) {
+            0 => Activity::Parked,
+            1 => Activity::Busy { until },
+            2 => Activity::Busy { until: self.now },
+            _ => Activity::Working,
+        };
+        let beat = (!self.dice.percent(1)).then_some(tasks);
+        let (memory, hindered) = (self.dice.below(120), self.dice.percent(2));
+        Sample { beat, activity, tasks, memory, hindered }
     }
 
     /// What one of the children does next; nothing, if it cannot do anything.
     fn child_event(&mut self) -> Option<Event> {
-        let living = self.children.iter().flatten().count() as u64;
-        let lucky = self.dice.below(living.max(1)) as usize;
-        let (slot, child) = self
-            .children
-            .iter()
-            .enumerate()
-            .filter_map(|(slot, child)| child.map(|child| (slot, child)))
-            .nth(lucky)?;
-        let Child { incarnation, temper, .. } = child;
-        let doomed = match temper {
+        let lucky = self.dice.below(self.children.len().max(1) as u64) as usize;
+        let (&place, &child) = self.children.iter().nth(lucky)?;
+        let doomed = match child.temper {
             Temper::Obedient => child.terminated || child.killed,
             Temper::Stubborn => child.killed,
             Temper::Stuck => false,
         };
         let roll = self.dice.below(100);
-        if temper == Temper::Stuck && roll < 95 {
+        if child.temper == Temper::Stuck && roll < 95 {
             return None;
         }
         Some(match (child.pid, roll) {
-            (None, 0..=69) => {
+            (None, 0..=79) => {
                 let pid = self.next_pid;
                 self.next_pid += 1;
-                Event::Started { slot, incarnation, pid }
+                Event::Started { place, pid }
             }
-            (None, 70..=84) => Event::StartFailed { slot, incarnation, errno: 2 },
-            (None, _) => self.exit_of(slot, incarnation),
-            (Some(_), _) if doomed => self.exit_of(slot, incarnation),
-            (Some(_), 0..=49) => Event::Ready { slot, incarnation },
-            (Some(pid), 50..=54) => Event::Started { slot, incarnation, pid },
-            (Some(_), 55..=59) => Event::StartFailed { slot, incarnation, errno: 2 },
-            (Some(_), _) => self.exit_of(slot, incarnation),
+            (None, 80..=89) => Event::StartFailed { place, errno: 2 },
+            (None, _) => self.exit_of(place),
+            (Some(_), _) if doomed => self.exit_of(place),
+            (Some(_), 0..=69) => Event::Ready { place },
+            (Some(pid), 70..=72) => Event::Started { place, pid },
+            (Some(_), 73..=75) => Event::StartFailed { place, errno: 2 },
+            (Some(_), 76..=82) => {
+                if let Some(child) = self.children.get_mut(&place) {
+                    child.beats = !child.beats;
+                }
+                return None;
+            }
+            (Some(_), _) => self.exit_of(place),
         })
     }
 
-    fn exit_of(&mut self, slot: usize, incarnation: u64) -> Event {
+    fn exit_of(&mut self, place: Place) -> Event {
         let exit = match self.dice.below(200) {
             0 => Exit::Code(78),
-            1..=60 => Exit::Code(0),
-            61..=130 => Exit::Code(1),
+            1..=40 => Exit::Code(0),
+            41..=130 => Exit::Code(1),
             _ => Exit::Signal { signal: 9, core: false },
         };
-        let (dirty, progressed) = (self.dice.percent(10), self.dice.percent(40));
-        Event::Exited { slot, incarnation, exit, dirty, progressed }
+        let evidence = Evidence {
+            dirty: self.dice.percent(10),
+            progressed: self.dice.percent(40),
+            out_of_memory: self.dice.percent(5),
+        };
+        Event::Exited { place, exit, evidence }
     }
 
-    /// Feeds the event to the machine, has the referee judge it, and carries out the actions.
-    fn step(&mut self, event: Event) -> Vec<Action> {
-        if event == Event::Tick {
+    fn order(&mut self, order: Order) -> Vec<Action> {
+        self.happen(Happening::Event(Event::Order(order)))
+    }
+
+    /// Lets the machine know, has the referee judge it, and carries out the actions.
+    fn happen(&mut self, happening: Happening) -> Vec<Action> {
+        if let Happening::Event(Event::Tick) = happening {
             self.tick_early();
         }
-        let before: Vec<_> = self.machine.slots().cloned().collect();
-        self.tell(event);
-        let actions = self.machine.step(event, self.now);
-        self.referee.judge(&before, event, &actions, &self.machine, self.now);
+        if self.dice.below(200) == 0 {
+            self.hand_over();
+        }
+        let before = self.machine.clone();
+        let actions = match &happening {
+            Happening::Event(event) => {
+                self.tell(*event);
+                self.machine.step(*event, self.now)
+            }
+            Happening::Reconfigure(tree) => self.machine.reconfigure(tree.clone(), self.now),
+        };
         for action in &actions {
             self.carry_out(*action);
         }
+        self.referee.judge(&before, &happening, &actions, &self.machine, &self.children, self.now);
         actions
     }
 
     /// Before its deadline the machine has nothing to say, so nobody needs to ask it earlier.
     fn tick_early(&mut self) {
-        let Some(deadline) = self.machine.next_deadline() else {
-            return;
-        };
-        if deadline > self.now {
+        if let Some(deadline) = self.machine.next_deadline().filter(|at| *at > self.now) {
             let early = deadline - Duration::from_nanos(1);
             let mut copy = self.machine.clone();
             assert_eq!(copy.step(Event::Tick, early), [], "before the deadline {deadline:?}");
+            assert_eq!(copy, self.machine, "before the deadline {deadline:?}");
         }
+        let endless = self.machine.next_deadline().is_none();
+        if endless && self.dice.percent(5) {
+            let mut copy = self.machine.clone();
+            assert_eq!(copy.step(Event::Tick, self.now + Duration::from_secs(86400)), []);
+        }
+    }
+
+    /// Another program goes on with the machine.
+    fn hand_over(&mut self) {
+        let written = serde_json::to_string(&self.machine).expect("it can be written");
+        let read: Machine = serde_json::from_str(&written).expect("it can be read");
+        assert_eq!(read, self.machine);
+        self.machine = read;
+        self.referee.tally.count("hand over");
     }
 
     /// What the event, if it is true, means for the children.
     fn tell(&mut self, event: Event) {
-        let (Event::Started { slot, incarnation, .. }
-        | Event::StartFailed { slot, incarnation, .. }
-        | Event::Exited { slot, incarnation, .. }) = event
-        else {
-            return;
-        };
-        let Some(child) = self.children.get_mut(slot) else {
-            return;
-        };
-        match (event, *child) {
-            (_, present) if present.is_none_or(|child| child.incarnation != incarnation) => {}
-            (Event::Started { pid, .. }, Some(present)) => {
-                *child = Some(Child { pid: Some(pid), ..present });
+        match event {
+            Event::Started { place, pid } => {
+                if let Some(child) = self.children.get_mut(&place) {
+                    child.pid = Some(pid);
+                }
             }
-            (Event::StartFailed { .. }, Some(Child { pid: Some(_), .. })) => {} // a lie
-            _ => *child = None,
+            Event::StartFailed { place, .. } => {
+                let unborn = |child: &Child| child.pid.is_none(); // else it is a lie
+                if self.children.get(&place).is_some_and(unborn) {
+                    self.children.remove(&place);
+                }
+            }
+            Event::Exited { place, .. } => {
+                self.children.remove(&place);
+            }
+            _ => {}
         }
     }
 
     fn carry_out(&mut self, action: Action) {
         match action {
-            Action::Spawn { slot, incarnation } => {
-                assert!(self.children[slot].is_none(), "I1: slot {slot} has a process");
-                let temper = match self.dice.below(10) {
-                    0..=6 => Temper::Obedient,
-                    7..=8 => Temper::Stubborn,
+            Action::Spawn { place } => {
+                let temper = match self.dice.below(20) {
+                    0..=14 => Temper::Obedient,
+                    15..=18 => Temper::Stubborn,
                     _ => Temper::Stuck,
                 };
-                let (pid, terminated, killed) = (None, false, false);
-                let child = Child { incarnation, pid, temper, terminated, killed };
-                self.children[slot] = Some(child);
+                let beats = self.dice.percent(70);
+                let child =
+                    Child { pid: None, temper, terminated: false, killed: false, tasks: 0, beats };
+                assert!(self.children.insert(place, child).is_none(), "spawned twice");
             }
-            Action::Terminate { slot, pid } => self.target(slot, pid).terminated = true,
-            Action::KillTree { slot, pid } => self.target(slot, pid).killed = true,
+            Action::Terminate { place, pid } => self.target(place, pid).terminated = true,
+            Action::Abort { place, pid } => self.target(place, pid).terminated = true,
+            Action::KillTree { place, pid } => self.target(place, pid).killed = true,
+            Action::Sample { place } => {
+                assert!(self.children.contains_key(&place), "a look at nobody");
+                self.samples.push(place);
+            }
             _ => {}
         }
     }
 
-    /// The child a signal is for: it must exist, be alive, and have this very pid.
-    fn target(&mut self, slot: usize, pid: i32) -> &mut Child {
-        let child = self.children[slot].as_mut().expect("a signal is for a living process");
+    /// The child a signal is for: it must be alive, and have this very pid.
+    fn target(&mut self, place: Place, pid: u32) -> &mut Child {
+        let child = self.children.get_mut(&place).expect("a signal is for a living process");
         assert_eq!(child.pid, Some(pid), "a signal is for the slot's own process");
         child
     }
 
-    /// A stop ends, whatever the children do, within both graces.
+    /// A stop ends, whatever the children do, within the graces of one worker after the other.
     fn stop_for_good(&mut self) {
-        let limit = self.now + self.machine.policy().stop_grace + self.machine.policy().kill_grace;
-        let mut actions = self.step(Event::StopAll);
+        let limit = self.now + self.referee.longest_stop(&self.machine);
+        let mut actions = self.order(Order::Stop(Target::All));
         while actions.last() != Some(&Action::AllDone) {
             assert!(self.now <= limit, "stopped no later than {limit:?}, but it is {:?}", self.now);
             let child = self.child_event().filter(|_| self.dice.percent(50));
@@ -291,56 +399,10 @@ impl World {
                 self.now = self.machine.next_deadline().expect("something is to be waited for");
                 Event::Tick
             });
-            actions = self.step(event);
+            actions = self.happen(Happening::Event(event));
+            self.samples.clear();
         }
         assert!(self.now <= limit, "stopped no later than {limit:?}, but it is {:?}", self.now);
-    }
-}
-
-struct Dice(Jitter);
-
-impl Dice {
-    /// Any number below `limit`, as evenly as a test needs.
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0.next() % limit
-    }
-
-    fn percent(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-
-    fn up_to(&mut self, limit_ms: u64) -> Duration {
-        millis(self.below(limit_ms + 1))
-    }
-
-    fn pick<T: Copy, const N: usize>(&mut self, choices: [T; N]) -> T {
-        choices[self.below(N as u64) as usize]
-    }
-
-    fn intensity(&mut self) -> Intensity {
-        Intensity { deaths: self.below(8) as u32, window: self.up_to(10_000) }
-    }
-
-    /// Any policy, the silly ones included.
-    fn policy(&mut self) -> Policy {
-        let survive = Readiness::Survive(self.up_to(500));
-        Policy {
-            restart: self.pick([Restart::Permanent, Restart::Transient, Restart::Temporary]),
-            backoff: Backoff {
-                first: self.up_to(200),
-                max: self.up_to(2000),
-                reset_after: self.up_to(3000),
-            },
-            intensity: self.intensity(),
-            group_intensity: self.percent(50).then(|| self.intensity()),
-            on_exhausted: self.pick([OnExhausted::StopGroup, OnExhausted::LeaveFailed]),
-            stop_grace: self.up_to(2000),
-            kill_grace: self.up_to(1000),
-            starting_max: self.below(4) as usize,
-            ready: self.pick([Readiness::OnNotice, survive]),
-            start_timeout: self.up_to(2000),
-            ..Policy::default()
-        }
     }
 }
 

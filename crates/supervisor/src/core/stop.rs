@@ -24,7 +24,7 @@ impl Machine {
         let runs = slot.beside.iter().chain([&slot.main]);
         let due: Vec<_> =
             runs.filter(|run| is_due(run.deadline())).map(|run| (run.place, run.phase)).collect();
-        if is_due(slot.watch.deadline()) {
+        if is_due(slot.watch_deadline()) {
             self.look(at, step);
         }
         for (place, phase) in due {

@@ -215,9 +215,14 @@ impl Slot {
             && !beside
     }
 
+    /// When something of the watch over its process is due.
+    pub(super) fn watch_deadline(&self) -> Option<Duration> {
+        self.watch.deadline().filter(|_| self.phase().is_up())
+    }
+
     /// When something of its own is due.
     fn deadline(&self) -> Option<Duration> {
         let beside = self.beside.as_ref().and_then(|run| run.deadline());
-        [self.main.deadline(), beside, self.watch.deadline()].into_iter().flatten().min()
+        [self.main.deadline(), beside, self.watch_deadline()].into_iter().flatten().min()
     }
 }

@@ -139,6 +139,11 @@ impl Watch {
         [self.due, self.old_at].into_iter().flatten().min()
     }
 
+    #[cfg(test)]
+    pub(super) fn beat(&self) -> Option<u64> {
+        self.beat
+    }
+
     fn note_wear(&mut self, sample: Sample) {
         if self.tasks.is_some_and(|limit| sample.tasks >= limit) {
             self.worn.get_or_insert(Recycle::Tasks);

@@ -60,9 +60,7 @@ mod tests {
         let mut history = History::default();
         let slot = SlotId { worker: 1, index: 0 };
         for number in 0..2000u32 {
-            let (kind, text) = ("started".into(), number.to_string());
-            let (target, pid, incarnation, time_ms) = (None, None, None, 0);
-            history.add(EventLine { time_ms, kind, target, pid, incarnation, text });
+            history.add(EventLine { text: number.to_string(), ..EventLine::default() });
             history.add_crash(slot, CrashReport { slot: number, ..CrashReport::default() });
         }
         assert_eq!(history.last(usize::MAX).count(), EVENTS);

@@ -1,6 +1,6 @@
 //! What the operator is told, and who hears it.
 
-use multiproc_process::SpawnError;
+use multiproc_process::{Exit, SpawnError};
 use multiproc_sys::clock;
 
 use super::Runtime;
@@ -12,31 +12,38 @@ use crate::core::{Activity, Cause, Decision, Notice, Place, Report, SlotId};
 use crate::logs;
 use crate::pulse::Word;
 
+/// What a shell adds to the number of the signal that has killed a command.
+const SIGNALLED: i32 = 128;
+
 /// What is known of an end before the machine has decided what follows.
 #[derive(Debug, Default)]
 pub(super) struct End {
     place: Option<Place>,
+    exit_code: Option<i32>,
     report: CrashReport,
 }
 
 impl Runtime {
     /// Tells everybody that something has happened.
     pub(super) fn tell(&mut self, kind: &str, place: Option<Place>, text: String) {
-        let target = place.map(|place| self.plan.name(place.slot));
-        let pid = place.and_then(|place| self.live_at(place)).map(|live| live.child.pid());
-        self.tell_of(kind, target, pid, place.map(|place| place.incarnation), text);
+        self.publish(EventLine {
+            kind: kind.into(),
+            target: place.map(|place| self.plan.name(place.slot)),
+            pid: place.and_then(|place| self.live_at(place)).map(|live| live.child.pid()),
+            incarnation: place.map(|place| place.incarnation).filter(|number| *number > 0),
+            text,
+            ..EventLine::default()
+        });
     }
 
-    fn tell_of(
-        &mut self,
-        kind: &str,
-        target: Option<String>,
-        pid: Option<u32>,
-        incarnation: Option<u64>,
-        text: String,
-    ) {
-        let (time_ms, kind) = (logs::now_ms(), kind.into());
-        let event = EventLine { time_ms, kind, target, pid, incarnation, text };
+    /// Tells of a worker or a group.
+    fn tell_of(&mut self, kind: &str, target: Option<String>, text: &str) {
+        let (kind, text) = (kind.into(), text.into());
+        self.publish(EventLine { kind, target, text, ..EventLine::default() });
+    }
+
+    fn publish(&mut self, event: EventLine) {
+        let event = EventLine { time_ms: logs::now_ms(), ..event };
         if let Some(observe) = &mut self.options.observe {
             observe(&event);
         }
@@ -75,17 +82,15 @@ impl Runtime {
             }
             Notice::Reloaded { worker } => {
                 let target = self.plan.workers.get(&worker).map(|worker| worker.name.clone());
-                self.tell_of("reloaded", target, None, None, "all slots were replaced".into());
+                self.tell_of("reloaded", target, "all slots were replaced");
             }
             Notice::GroupFailed { group } => {
                 let target = self.plan.groups.get(&group).cloned();
-                let text = "died too often, and is stopped";
-                self.tell_of("group_failed", target, None, None, text.into());
+                self.tell_of("group_failed", target, "died too often, and is stopped");
             }
             Notice::GroupDone { group } => {
                 let target = self.plan.groups.get(&group).cloned();
-                let text = "has done what mattered, and is stopped";
-                self.tell_of("group_done", target, None, None, text.into());
+                self.tell_of("group_done", target, "has done what mattered, and is stopped");
             }
         }
     }
@@ -115,15 +120,19 @@ impl Runtime {
             stderr,
             ..CrashReport::default()
         };
-        self.noted = End { place: Some(live.place), report };
+        let exit_code = ended.map(|ended| match ended.exit {
+            Exit::Code(code) => code,
+            Exit::Signal { signal, .. } => SIGNALLED + signal,
+        });
+        self.noted = End { place: Some(live.place), exit_code, report };
     }
 
     /// Tells of an end and of what follows.
     pub(super) fn report(&mut self, report: &Report) {
         let Report { place, cause, uptime, decision, delay } = *report;
         let noted = match self.noted.place == Some(place) {
-            true => std::mem::take(&mut self.noted).report,
-            false => CrashReport::default(),
+            true => std::mem::take(&mut self.noted),
+            false => End::default(),
         };
         let (word, _) = cause_word(cause);
         let worker = self.plan.workers.get(&place.slot.worker);
@@ -147,11 +156,18 @@ impl Runtime {
             uptime_ms: super::milliseconds(uptime),
             decision: decision_word(decision).into(),
             delay_ms: super::milliseconds(delay),
-            ..noted
+            ..noted.report
         };
         let text = told(&crash, decision, uptime.as_secs_f64(), delay.as_secs_f64());
-        let target = Some(self.plan.name(place.slot));
-        self.tell_of("ended", target, crash.pid, Some(place.incarnation), text);
+        self.publish(EventLine {
+            kind: "ended".into(),
+            target: Some(self.plan.name(place.slot)),
+            pid: crash.pid,
+            incarnation: Some(place.incarnation),
+            exit_code: noted.exit_code,
+            text,
+            ..EventLine::default()
+        });
         if cause.is_failure() {
             if let Some(observe) = &mut self.options.on_crash {
                 observe(&crash);
@@ -187,7 +203,7 @@ impl Runtime {
             });
             let complaint = self.logs.get_mut(&slot.worker).and_then(|log| log.write(line));
             if let Some(complaint) = complaint {
-                self.tell_of("log_failed", Some(worker.clone()), None, None, complaint);
+                self.tell_of("log_failed", Some(worker.clone()), &complaint);
             }
         }
     }
