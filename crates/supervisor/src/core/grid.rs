@@ -78,9 +78,12 @@ fn slot_of_each_type_ended_by_each_cause_decides_as_in_the_grid() {
     }
 }
 
+/// Slots, by worker and index, for each of four positions.
+type Others = [&'static [(u32, u32)]; 4];
+
 /// Whom the death of each slot concerns, besides itself.
 #[rustfmt::skip]
-const CONCERNED: [(Strategy, [&[(u32, u32)]; 4]); 3] = [
+const CONCERNED: [(Strategy, Others); 3] = [
     // of the slot …          0:0                       0:1               1:0        1:1
     (Strategy::OneForOne,  [&[],                     &[],              &[],       &[]]),
     (Strategy::OneForAll,  [&[(0, 1), (1, 0), (1, 1)], &[(0, 0), (1, 0), (1, 1)],
