@@ -85,7 +85,7 @@ fn map_of_maps_and_counters_outlives_who_made_them() {
     segment.recover();
     for number in 0..3 {
         let inner = outer.get(&number).unwrap().expect("its maker has put it there");
-        assert_eq!(inner.get("count").unwrap().expect("and that too").get(), number.into());
+        assert_eq!(inner.get("count").unwrap().expect("and that too").get(), i64::from(number));
     }
     let maps = || {
         let view = View::of_process(std::process::id()).unwrap();

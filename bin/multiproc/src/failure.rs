@@ -53,7 +53,7 @@ pub(crate) enum Failure {
     #[error("the workers: {0}")]
     Pool(#[from] multiproc::PoolError),
     #[error("{failed} of {workers} workers had to be given up: see above for why")]
-    Workers { failed: usize, workers: u32 },
+    Workers { failed: usize, workers: usize },
     #[error("stopped before the census was done")]
     Stopped,
     #[error("the instance {0:?} is still running; ask again, or kill process {1}")]

@@ -84,7 +84,8 @@ fn number(object: &Object) -> String {
 
 fn show(view: &View, wanted: &str, most: usize, json: bool) -> Result<String, Failure> {
     let objects = view.objects();
-    let found = objects.iter().find(|one| one.name == wanted || number(one) == wanted);
+    let is_wanted = |one: &&Object| !one.name.is_empty() && one.name == wanted;
+    let found = objects.iter().find(|one| is_wanted(one) || number(one) == wanted);
     let Some((object, content)) = found.and_then(|one| Some((one, view.content(one, most)?)))
     else {
         let name = |one: &Object| if one.name.is_empty() { number(one) } else { one.name.clone() };

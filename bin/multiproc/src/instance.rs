@@ -16,7 +16,7 @@ use std::time::Duration;
 use multiproc::Segment;
 use multiproc::view::View;
 use multiproc_sys::clock::Deadline;
-use multiproc_sys::{host, lock};
+use multiproc_sys::{descriptor, host, lock};
 
 use crate::failure::Failure;
 
@@ -24,6 +24,8 @@ use crate::failure::Failure;
 const SURVIVORS: Duration = Duration::from_secs(2);
 /// How often it looks. Only at a start, and only behind an instance that was killed.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// Workers may be passed descriptors below this number, besides the instance's file.
+const PASSED: i32 = 200;
 /// Default names that are tried before giving up.
 const DEFAULT_NAMES: usize = 1000;
 
@@ -185,6 +187,8 @@ impl Running {
         let doing = || format!("locking {}", path.display());
         let file = loop {
             let file = open(&path, true).map_err(Failure::system(doing()))?;
+            // Before it is locked: its owner's lock would go with any descriptor of it.
+            let file = descriptor::above(file, PASSED).map_err(Failure::system(doing()))?;
             if !lock::try_own(&file).map_err(Failure::system(doing()))? {
                 // The owner may have gone since; then the name is free in the next round.
                 match lock::owner(&file).map_err(Failure::system(doing()))? {
@@ -216,7 +220,7 @@ impl Running {
         let name = format!("multiproc.{}.{}.{number:016x}", host::user(), self.name);
         // Recorded first: if we are killed in between, the next one looks for it in vain, but never
         // overlooks it.
-        multiproc_sys::descriptor::append(&*self.file, format!("{name}\n").as_bytes())
+        descriptor::append(&*self.file, format!("{name}\n").as_bytes())
             .map_err(Failure::system(doing()))?;
         self.segment = Some(name.clone());
         Ok(Segment::builder().participants(participants).named(&name)?)
@@ -228,6 +232,11 @@ impl Running {
             // Most are gone, with the instance that made them.
             let _ = Segment::unlink(&name);
         }
+    }
+
+    /// The name of its segment, once that was made.
+    pub(crate) fn segment(&self) -> Option<&str> {
+        self.segment.as_deref()
     }
 
     /// The file that workers inherit, so that nobody takes the name while one of them lives.

@@ -18,6 +18,7 @@ mod run;
 mod signals;
 mod status;
 mod stop;
+mod supervise;
 mod table;
 mod watch;
 

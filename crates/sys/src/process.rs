@@ -118,6 +118,31 @@ pub fn die_with_parent(parent: u32) -> io::Result<bool> {
     Ok(u32::try_from(getppid().as_raw()) == Ok(parent))
 }
 
+/// A child of this process that has ended and was not reaped; `None` if there is none. It stays.
+pub fn ended_child() -> io::Result<Option<u32>> {
+    use nix::sys::wait::{Id, WaitPidFlag, waitid};
+    let options = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    match waitid(Id::All, options) {
+        Ok(status) => Ok(status.pid().and_then(|pid| u32::try_from(pid.as_raw()).ok())),
+        Err(Errno::ECHILD) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Takes leave of a child that has ended.
+pub fn reap(pid: u32) {
+    let Ok(pid) = i32::try_from(pid) else { return };
+    let _ = nix::sys::wait::waitpid(Pid::from_raw(pid), Some(nix::sys::wait::WaitPidFlag::WNOHANG));
+}
+
+/// Lets this process have as many descriptors as it may; says how many.
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
+    Ok(maximum.unwrap_or(u64::MAX))
+}
+
 /// Sends a signal to all processes of a group; false if it has none.
 ///
 /// A group's number is safe from being given away for as long as its leader is not reaped.

@@ -135,6 +135,37 @@ pub fn receive_more(
     Ok(received)
 }
 
+/// A socket to which messages can be sent at a name that is in no file system; it never blocks.
+pub fn datagram_socket(name: &[u8]) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
+    sockopt::set_socket_passcred(&socket, true)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new_abstract_name(name)?)?;
+    Ok(socket)
+}
+
+/// Receives a message at such a socket, and the effective user who has sent it; `None` if there is none.
+/// Descriptors that come with it are closed.
+pub fn receive_from_user(
+    socket: impl AsFd,
+    buffer: &mut [u8],
+) -> io::Result<Option<(usize, Option<u32>)>> {
+    let mut space =
+        [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX), ScmCredentials(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    let received = completed(|| {
+        let mut parts = [IoSliceMut::new(buffer)];
+        rustix::net::recvmsg(&socket, &mut parts, &mut ancillary, flags)
+    })?;
+    let Some(message) = received else { return Ok(None) };
+    let user = ancillary.drain().find_map(|with| match with {
+        RecvAncillaryMessage::ScmCredentials(who) => Some(who.uid.as_raw()),
+        _ => None,
+    });
+    Ok(Some((message.bytes, user)))
+}
+
 /// Who was at the other end of a connection when it was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Credentials {

@@ -1,6 +1,7 @@
 //! Starting, restarting, stopping, and the supervisor's own death.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
 use support::{Random, SOON, eventually, is_running};
@@ -100,13 +101,18 @@ fn names_by_default_are_the_first_ones_that_are_free() {
     let _guard = support::guard();
     let place = Place::new();
     let start = || place.start(&[&words!["run", "-n", "1"][..], &idle()].concat());
+    let locks = || {
+        let mut files = place.instance_files();
+        files.retain(|file| file.as_bytes().ends_with(b".lock"));
+        files
+    };
     let mut running = Vec::new();
     for number in 1..=3 {
         running.push(start());
-        eventually("it runs", || place.instance_files().len() == number);
+        eventually("it runs", || locks().len() == number);
         eventually("it is ready", || running[number - 1].stderr().contains("process"));
     }
-    assert_eq!(place.instance_files(), ["default-2.lock", "default-3.lock", "default.lock"]);
+    assert_eq!(locks(), ["default-2.lock", "default-3.lock", "default.lock"]);
     let second = running.remove(1);
     second.signal(SIGTERM);
     second.expect(0);
@@ -125,9 +131,10 @@ fn name_with_a_survivor_is_refused_until_it_is_gone() {
     let place = Place::new();
     let name = place.name("survivor");
     let escaped = place.files().join("escaped");
-    // It leaves the group, and the kernel's wish to die with a parent is not inherited.
+    // It leaves the group, the kernel's wish to die with a parent is not inherited, and without its
+    // environment the guard does not know it.
     let script = format!(
-        "setsid sh -c 'echo $$ > {}; exec sleep 1000' & wait",
+        "env -i setsid sh -c 'echo $$ > {}; exec sleep 1000' & wait",
         shell(&escaped).replace('\'', "\"")
     );
     let running = start_shell(&place, &name, &script);
@@ -159,7 +166,8 @@ fn supervisor_of_a_command_asked_to_stop_ends_its_workers_and_succeeds() {
         let script = "sleep 1000 & sleep 1000 & wait";
         let arguments = words!["-n", "2", "--", "sh", "-c", script];
         let running = place.start_instance(&name, &arguments);
-        eventually("the workers' children run", || place.processes().len() == 1 + 2 * 3);
+        // Besides them, the supervisor and its guard.
+        eventually("the workers' children run", || place.processes().len() == 2 + 2 * 3);
         let begun = Instant::now();
         running.signal(signal);
         let finished = running.expect(0);

@@ -33,4 +33,5 @@
 pub mod client;
 pub mod lines;
 pub mod protocol;
+pub(crate) mod server;
 pub mod target;

@@ -4,15 +4,20 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::Backoff;
 
 impl Backoff {
     /// The pause after a death that `streak` others without progress preceded: none after the
     /// first, then a uniformly random one in `[d/2, d]`, where `d` is [`Backoff::ceiling`].
     pub(super) fn delay(&self, streak: u32, jitter: &mut Jitter) -> Duration {
-        let ceiling = self.ceiling(streak);
-        let floor = ceiling / 2;
-        floor + jitter.up_to(ceiling - floor)
+        jitter.upper_half(self.ceiling(streak))
+    }
+
+    /// The longest pause, with its jitter.
+    pub(super) fn longest(&self, jitter: &mut Jitter) -> Duration {
+        jitter.upper_half(self.max)
     }
 
     /// `min(max, first · 2^(streak-1))`, and zero for a streak of zero.
@@ -26,7 +31,7 @@ impl Backoff {
 }
 
 /// A SplitMix64 generator: tiny, good enough for jitter, and the same for the same seed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Jitter(u64);
 
 impl Jitter {
@@ -40,6 +45,20 @@ impl Jitter {
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ (z >> 31)
+    }
+
+    fn upper_half(&mut self, limit: Duration) -> Duration {
+        let floor = limit / 2;
+        floor + self.up_to(limit - floor)
+    }
+
+    /// A uniformly random number within `percent` of `value`, both ends included.
+    pub(super) fn around(&mut self, value: u64, percent: u8) -> u64 {
+        let reach = u128::from(value) * u128::from(percent.min(100)) / 100;
+        let reach = u64::try_from(reach).unwrap_or(value);
+        let (low, high) = (value - reach, value.saturating_add(reach));
+        let scaled = (u128::from(self.next()) * (u128::from(high - low) + 1)) >> 64;
+        low.saturating_add(scaled as u64)
     }
 
     /// A uniformly random time of at most `limit`, both ends included.
@@ -89,6 +108,16 @@ mod tests {
     fn delay_of_extreme_backoffs_does_not_overflow() {
         let endless = Backoff { first: Duration::MAX, max: Duration::MAX, ..Backoff::default() };
         assert!(endless.delay(u32::MAX, &mut Jitter::new(3)) >= Duration::MAX / 2);
+    }
+
+    #[test]
+    fn jitter_around_a_value_reaches_both_ends_and_no_further() {
+        let mut jitter = Jitter::new(9);
+        let drawn: Vec<_> = (0..1000).map(|_| jitter.around(100, 10)).collect();
+        assert_eq!((drawn.iter().min(), drawn.iter().max()), (Some(&90), Some(&110)));
+        assert_eq!(jitter.around(100, 0), 100);
+        assert!(jitter.around(100, 255) <= 200, "a hundred percent at most");
+        let _ = jitter.around(u64::MAX, 100);
     }
 
     #[test]

@@ -6,27 +6,24 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::Intensity;
 
 /// The deaths that still count. Bound: never more than the intensity tolerates.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Budget {
-    intensity: Intensity,
     deaths: VecDeque<Duration>,
 }
 
 impl Budget {
-    pub(super) fn new(intensity: Intensity) -> Self {
-        Budget { intensity, deaths: VecDeque::new() }
-    }
-
-    /// Whether one more death would exceed the budget.
-    pub(super) fn is_spent(&mut self, now: Duration) -> bool {
-        let window = self.intensity.window;
-        while self.deaths.front().is_some_and(|&death| now.saturating_sub(death) >= window) {
+    /// Whether one more death would exceed what `intensity` tolerates.
+    pub(super) fn is_spent(&mut self, intensity: Intensity, now: Duration) -> bool {
+        let is_old = |death: &Duration| now.saturating_sub(*death) >= intensity.window;
+        while self.deaths.front().is_some_and(is_old) {
             self.deaths.pop_front();
         }
-        self.deaths.len() as u64 >= u64::from(self.intensity.deaths)
+        self.deaths.len() as u64 >= u64::from(intensity.deaths)
     }
 
     /// Counts a death that `is_spent` left room for.
@@ -48,35 +45,35 @@ mod tests {
         Duration::from_secs(secs)
     }
 
-    fn budget(deaths: u32) -> Budget {
-        Budget::new(Intensity { deaths, window: secs(60) })
+    fn tolerated(deaths: u32) -> Intensity {
+        Intensity { deaths, window: secs(60) }
     }
 
     #[test]
     fn budget_spent_frees_one_death_as_the_window_slides() {
-        let mut budget = budget(2);
+        let (mut budget, two) = (Budget::default(), tolerated(2));
         for now in [0, 10] {
-            assert!(!budget.is_spent(secs(now)));
+            assert!(!budget.is_spent(two, secs(now)));
             budget.spend(secs(now));
         }
-        assert!(budget.is_spent(secs(59)));
-        assert!(!budget.is_spent(secs(60)), "the death at 0 no longer counts");
+        assert!(budget.is_spent(two, secs(59)));
+        assert!(!budget.is_spent(two, secs(60)), "the death at 0 no longer counts");
         budget.spend(secs(60));
-        assert!(budget.is_spent(secs(69)));
-        assert!(!budget.is_spent(secs(70)));
+        assert!(budget.is_spent(two, secs(69)));
+        assert!(!budget.is_spent(two, secs(70)));
     }
 
     #[test]
     fn budget_of_zero_is_always_spent() {
-        assert!(budget(0).is_spent(secs(0)));
+        assert!(Budget::default().is_spent(tolerated(0), secs(0)));
     }
 
     #[test]
     fn budget_cleared_is_whole_again() {
-        let mut budget = budget(1);
+        let mut budget = Budget::default();
         budget.spend(secs(1));
-        assert!(budget.is_spent(secs(1)));
+        assert!(budget.is_spent(tolerated(1), secs(1)));
         budget.clear();
-        assert!(!budget.is_spent(secs(1)));
+        assert!(!budget.is_spent(tolerated(1), secs(1)));
     }
 }

@@ -3,8 +3,11 @@
 use std::fmt;
 use std::io;
 
+use serde::{Deserialize, Serialize};
+
 /// Why an incarnation ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Cause {
     /// It exited with a code that the policy lists as clean.
     Clean,
@@ -26,18 +29,31 @@ pub enum Cause {
     },
     /// It was not ready in time, so we stopped it.
     StartTimeout,
+    /// It was ready, and then did not beat for too long, so we stopped it.
+    Stalled,
+    /// The kernel killed it, as memory had run out.
+    OutOfMemory,
     /// It exited as if all were well, but holding something shared.
     Dirty,
     /// It exited with a code that asks never to be restarted.
     Fatal(i32),
     /// It is still there, although we killed it.
     Unkillable,
+    /// It was worn out, so we replaced it.
+    Recycled,
+    /// Another of its group died, and the group's strategy stopped it, too.
+    Sibling,
 }
 
 impl Cause {
     /// Whether something went wrong.
     pub fn is_failure(self) -> bool {
-        !matches!(self, Cause::Clean | Cause::Requested)
+        !(self == Cause::Clean || self.is_ours())
+    }
+
+    /// Whether we stopped it for no fault of its own. Such an end counts for nothing.
+    pub fn is_ours(self) -> bool {
+        matches!(self, Cause::Requested | Cause::Recycled | Cause::Sibling)
     }
 }
 
@@ -58,9 +74,13 @@ impl fmt::Display for Cause {
                 write!(f, "could not start: {}", io::Error::from_raw_os_error(errno))
             }
             Cause::StartTimeout => f.write_str("not ready in time"),
+            Cause::Stalled => f.write_str("stalled: no heartbeat for too long"),
+            Cause::OutOfMemory => f.write_str("killed for want of memory"),
             Cause::Dirty => f.write_str("exited while holding something shared"),
             Cause::Fatal(code) => write!(f, "exit code {code}, which forbids a restart"),
             Cause::Unkillable => f.write_str("unkillable: still there after SIGKILL"),
+            Cause::Recycled => f.write_str("worn out and replaced"),
+            Cause::Sibling => f.write_str("stopped with the rest of its group"),
         }
     }
 }
@@ -124,9 +144,13 @@ mod tests {
                 "could not start: No such file or directory (os error 2)",
             ),
             (Cause::StartTimeout, "not ready in time"),
+            (Cause::Stalled, "stalled: no heartbeat for too long"),
+            (Cause::OutOfMemory, "killed for want of memory"),
             (Cause::Dirty, "exited while holding something shared"),
             (Cause::Fatal(78), "exit code 78, which forbids a restart"),
             (Cause::Unkillable, "unkillable: still there after SIGKILL"),
+            (Cause::Recycled, "worn out and replaced"),
+            (Cause::Sibling, "stopped with the rest of its group"),
         ];
         for (cause, phrase) in phrases {
             assert_eq!(cause.to_string(), phrase);
@@ -144,9 +168,11 @@ mod tests {
     }
 
     #[test]
-    fn cause_clean_or_requested_is_no_failure() {
-        assert!(!Cause::Clean.is_failure());
-        assert!(!Cause::Requested.is_failure());
+    fn cause_clean_or_ours_is_no_failure() {
+        for cause in [Cause::Clean, Cause::Requested, Cause::Recycled, Cause::Sibling] {
+            assert!(!cause.is_failure());
+        }
+        assert!(Cause::Stalled.is_failure());
         assert!(Cause::Dirty.is_failure());
         assert!(Cause::Code(1).is_failure());
     }

@@ -2,221 +2,217 @@
 
 use std::time::Duration;
 
-use super::group::Group;
-use super::machine::Step;
-use super::{Action, Cause, Decision, OnExhausted, Phase, StopStage, Want};
+use super::machine::{Machine, Step};
+use super::watch::Watch;
+use super::{
+    Action, AutoShutdown, Cause, Decision, Intensity, Notice, OnExhausted, Phase, Place, Restart,
+    Want,
+};
 
-impl Group {
+impl Machine {
     /// An incarnation is gone, as far as can be seen because of `observed`.
     pub(super) fn ended(
         &mut self,
-        index: usize,
-        incarnation: u64,
+        place: Place,
         observed: Cause,
         progressed: bool,
         step: &mut Step,
     ) {
-        let Some(slot) = self.present(index, incarnation) else {
-            return;
-        };
-        let cause = match slot.phase() {
-            Phase::Spawning | Phase::Starting { .. } | Phase::Ready => observed,
+        let Some(at) = self.find(place.slot) else { return };
+        let slot = &mut self.slots[at];
+        let Some(run) = slot.run(place.incarnation) else { return };
+        let cause = match run.phase {
             Phase::Stopping { cause, .. } => cause, // I4
-            Phase::Unkillable => return slot.end_unkillable(step),
-            Phase::Idle | Phase::Backoff { .. } | Phase::Done | Phase::Failed => return,
+            Phase::Unkillable => return self.ended_unkillable(at, place, step),
+            phase if phase.is_live() => observed,
+            _ => return,
         };
-        let (decision, delay) = self.decide(index, cause, progressed, step);
-        let slot = &mut self.slots[index];
-        slot.end(cause, decision, delay, step);
-        match (decision, step.policy.on_exhausted) {
-            // Wanted again while it was stopping.
-            (Decision::Idle, _) if slot.want() == Want::Up => slot.start(step),
-            (Decision::Exhausted, OnExhausted::StopGroup) => {
-                step.act(Action::GroupFailed);
-                self.stop_all(StopStage::Asked, step);
-            }
+        slot.last_cause = Some(cause);
+        if place.incarnation != slot.incarnation() {
+            self.ended_beside(at, cause, step);
+        } else if slot.has_heir() && slot.down_for.is_none() {
+            slot.main.report(cause, Decision::Replaced, Duration::ZERO, step);
+            slot.promote_heir();
+            slot.beside = None;
+        } else {
+            self.ended_main(at, cause, progressed, step);
+        }
+        self.slots[at].came_down();
+    }
+
+    fn ended_beside(&mut self, at: usize, cause: Cause, step: &mut Step) {
+        let slot = &mut self.slots[at];
+        let Some(run) = slot.beside.take() else { return };
+        let decision = if run.place.incarnation < slot.incarnation() {
+            Decision::Replaced
+        } else if slot.down_for.is_some() || slot.want == Want::Down {
+            Decision::Idle
+        } else {
+            Decision::Kept
+        };
+        run.report(cause, decision, Duration::ZERO, step);
+        self.failed_to_replace(at, run.place.incarnation, step);
+    }
+
+    fn ended_main(&mut self, at: usize, cause: Cause, progressed: bool, step: &mut Step) {
+        let (decision, delay) = self.decide(at, cause, progressed, step);
+        let slot = &mut self.slots[at];
+        let incarnation = slot.incarnation();
+        let is_down_for = slot.down_for.is_some();
+        slot.main.report(cause, decision, delay, step);
+        slot.main.pid = None;
+        slot.watch = Watch::default();
+        let phase = match decision {
+            Decision::Idle => Phase::Idle,
+            Decision::Done => Phase::Done,
+            Decision::Restart => Phase::Waiting,
+            Decision::Exhausted if !delay.is_zero() => Phase::Backoff { until: step.after(delay) },
+            _ => Phase::Failed,
+        };
+        slot.main.enter(phase, step);
+        if decision != Decision::Restart {
+            slot.episode = None;
+        }
+        self.failed_to_replace(at, incarnation, step);
+        match decision {
+            Decision::Restart if cause.is_ours() || is_down_for => self.come_back(at, step),
+            Decision::Restart => self.restart_by_strategy(at, delay, step),
+            Decision::Done if !cause.is_ours() => self.shut_down_if_done(at, step),
+            Decision::Exhausted => self.exhausted(at, step),
             _ => {}
         }
+    }
+
+    /// The process that was given up is gone after all; what follows was decided then.
+    fn ended_unkillable(&mut self, at: usize, place: Place, step: &mut Step) {
+        let slot = &mut self.slots[at];
+        if place.incarnation != slot.incarnation() {
+            slot.beside = None;
+        } else if slot.has_heir() {
+            slot.promote_heir();
+            slot.beside = None;
+        } else {
+            slot.main.pid = None;
+            slot.main.enter(Phase::Failed, step);
+        }
+        slot.came_down();
     }
 
     /// What follows from a death, and after which delay. Counts it, if it counts.
     fn decide(
         &mut self,
-        index: usize,
+        at: usize,
         cause: Cause,
         progressed: bool,
         step: &Step,
     ) -> (Decision, Duration) {
-        let slot = &mut self.slots[index];
-        if slot.want() == Want::Down || cause == Cause::Requested {
-            return (Decision::Idle, Duration::ZERO);
+        let group = self.group_of(at);
+        let in_episode = self.groups[&group].episode.is_some_and(|id| self.is_open(id));
+        let intensity = self.intensity_of(group);
+        let slot = &mut self.slots[at];
+        let policy = &self.workers[&slot.id().worker].spec.policy;
+        let at_once = |decision| (decision, Duration::ZERO);
+        if slot.want == Want::Down {
+            return at_once(Decision::Idle);
         }
-        let decision = step.policy.restart.decision_after(cause);
-        if decision != Decision::Restart {
-            return (decision, Duration::ZERO);
+        match slot.down_for {
+            Some(Cause::Sibling) if policy.restart == Restart::Temporary => {
+                return at_once(Decision::Done);
+            }
+            Some(Cause::Sibling) | None => {}
+            Some(_) => return at_once(Decision::Restart),
+        }
+        if cause.is_ours() {
+            return at_once(Decision::Restart);
+        }
+        let decision = decision_after(policy.restart, cause);
+        if decision != Decision::Restart || in_episode {
+            return at_once(decision);
         }
         if progressed {
             slot.streak = 0;
-            return (Decision::Restart, Duration::ZERO);
+            return at_once(Decision::Restart);
         }
-        if slot.budget.is_spent(step.now) || self.budget.is_spent(step.now) {
-            return (Decision::Exhausted, Duration::ZERO);
+        let Some(group) = self.groups.get_mut(&group) else { return at_once(Decision::Idle) };
+        if slot.budget.is_spent(policy.intensity, step.now)
+            || group.budget.is_spent(intensity, step.now)
+        {
+            let delay = match group.spec.on_exhausted {
+                OnExhausted::SlowRetry => policy.backoff.longest(&mut self.jitter),
+                OnExhausted::StopGroup | OnExhausted::LeaveFailed => Duration::ZERO,
+            };
+            return (Decision::Exhausted, delay);
         }
         slot.budget.spend(step.now);
-        self.budget.spend(step.now);
-        if slot.was_steady(step) {
+        group.budget.spend(step.now);
+        let ready_for = step.now.saturating_sub(slot.main.since);
+        if slot.phase().is_up() && ready_for >= policy.backoff.reset_after {
             slot.streak = 0;
         }
-        let delay = step.policy.backoff.delay(slot.streak, &mut self.jitter);
+        let delay = policy.backoff.delay(slot.streak, &mut self.jitter);
         slot.streak = slot.streak.saturating_add(1);
         (Decision::Restart, delay)
     }
+
+    fn intensity_of(&self, group: u32) -> Intensity {
+        let group = &self.groups[&group];
+        group.spec.intensity.unwrap_or_else(|| {
+            let counts = group.workers.iter().filter_map(|id| self.workers.get(id));
+            Intensity::of_group(counts.map(|worker| worker.count as usize).sum())
+        })
+    }
+
+    fn exhausted(&mut self, at: usize, step: &mut Step) {
+        let group = self.group_of(at);
+        match self.groups[&group].spec.on_exhausted {
+            OnExhausted::StopGroup => {
+                step.act(Action::Notice(Notice::GroupFailed { group }));
+                self.stop_group(group, step);
+            }
+            OnExhausted::LeaveFailed | OnExhausted::SlowRetry => {}
+        }
+    }
+
+    /// The slot is done of itself: perhaps the whole group is.
+    fn shut_down_if_done(&mut self, at: usize, step: &mut Step) {
+        let group = self.group_of(at);
+        let is_significant = |id: &u32| self.workers[id].spec.significant;
+        if !is_significant(&self.slots[at].id().worker) {
+            return;
+        }
+        let workers = &self.groups[&group].workers;
+        let mut slots =
+            workers.iter().filter(|id| is_significant(id)).flat_map(|id| self.range(*id));
+        let ends = match self.groups[&group].spec.auto_shutdown {
+            AutoShutdown::Never => false,
+            AutoShutdown::Any => true,
+            AutoShutdown::All => slots.all(|at| {
+                let slot = &self.slots[at];
+                let was_stopped = slot.last_cause == Some(Cause::Sibling);
+                slot.retiring || slot.phase() == Phase::Done && !was_stopped
+            }),
+        };
+        if ends {
+            step.act(Action::Notice(Notice::GroupDone { group }));
+            self.stop_group(group, step);
+        }
+    }
+
+    /// All of the group is to go down, in order.
+    fn stop_group(&mut self, group: u32, step: &mut Step) {
+        for id in self.groups[&group].workers.clone() {
+            self.workers.entry(id).and_modify(|worker| worker.want = Want::Down);
+            self.range(id).for_each(|at| self.want_down(at, step));
+        }
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::super::testing::{Driver, KILLED, millis, secs};
-    use super::super::{Backoff, Event, Exit, Intensity, Policy, Report};
-    use super::*;
-
-    const CRASH: Exit = Exit::Code(1);
-
-    #[test]
-    fn death_first_restarts_at_once_and_later_ones_back_off() {
-        let mut driver = Driver::all_ready(1, Policy::default());
-        let first = driver.exited(0, CRASH);
-        assert_eq!(first.len(), 2, "{first:?}");
-        assert_eq!(first[1], Action::Spawn { slot: 0, incarnation: 2 });
-        for ceiling in [100, 200, 400] {
-            driver.up(0);
-            let report = driver.exited_report(0, CRASH);
-            assert_eq!(report.decision, Decision::Restart);
-            assert!((millis(ceiling / 2)..=millis(ceiling)).contains(&report.delay), "{report:?}");
-            assert_eq!(driver.machine.next_deadline(), Some(driver.now + report.delay));
-            driver.wait(report.delay);
-            assert_eq!(driver.phase(0), Phase::Spawning);
-        }
-        assert_eq!(driver.slot(0).restarts(), 4);
-    }
-
-    #[test]
-    fn death_with_progress_resets_the_streak_and_never_counts() {
-        let mut driver = Driver::all_ready(1, Policy::default());
-        driver.exited(0, CRASH);
-        driver.up(0);
-        for _ in 0..1000 {
-            let report = driver.exited_after_progress(0, CRASH);
-            assert_eq!((report.decision, report.delay), (Decision::Restart, Duration::ZERO));
-            driver.up(0);
-        }
-        assert_eq!(driver.exited_report(0, CRASH).delay, Duration::ZERO, "the first in a row");
-        assert_eq!(driver.slot(0).restarts(), 1002);
-    }
-
-    #[test]
-    fn death_after_long_readiness_starts_a_new_streak() {
-        let mut driver = Driver::all_ready(1, Policy::default());
-        for ready_for in [0, 29] {
-            driver.wait(secs(ready_for));
-            let delay = driver.exited_report(0, CRASH).delay;
-            driver.wait(delay);
-            driver.up(0);
-        }
-        driver.wait(secs(30));
-        assert_eq!(driver.exited_report(0, CRASH).delay, Duration::ZERO);
-    }
-
-    #[test]
-    fn start_failed_again_and_again_backs_off_until_exhausted() {
-        let mut driver = Driver::new(1, Policy::default());
-        let _ = driver.step(Event::Start);
-        for turn in 0..10 {
-            let report = driver.start_failed(0, 2);
-            assert_eq!(report.cause, Cause::ExecError { errno: 2 });
-            assert_eq!(report.decision, Decision::Restart, "turn {turn}");
-            assert_eq!(report.delay.is_zero(), turn == 0);
-            driver.wait(report.delay);
-        }
-        assert_eq!(driver.start_failed(0, 2).decision, Decision::Exhausted);
-        assert_eq!(driver.phase(0), Phase::Failed);
-    }
-
-    /// Deaths in a row, close together, each after its start.
-    fn crash_until_exhausted(driver: &mut Driver, slot: usize) -> Vec<Action> {
-        for _ in 0..100 {
-            driver.up(slot);
-            let actions = driver.exited(slot, CRASH);
-            let Some(&Action::Report(Report { decision, delay, .. })) = actions.first() else {
-                panic!("a death without a report: {actions:?}");
-            };
-            if decision == Decision::Exhausted {
-                return actions;
-            }
-            driver.wait(delay);
-        }
-        panic!("never exhausted");
-    }
-
-    /// Fast enough for ten deaths to fit into the window.
-    fn hasty() -> Policy {
-        let backoff = Backoff { max: millis(100), ..Backoff::default() };
-        Policy { backoff, ..Policy::default() }
-    }
-
-    #[test]
-    fn budget_exceeded_stops_the_group_by_default() {
-        let mut driver = Driver::all_ready(2, hasty());
-        let actions = crash_until_exhausted(&mut driver, 0);
-        assert_eq!(
-            actions[1..],
-            [
-                Action::GroupFailed,
-                Action::AskStop { slot: 1 },
-                Action::Terminate { slot: 1, pid: driver.pid(1) },
-            ]
-        );
-        assert_eq!(driver.slot(0).restarts(), 10);
-        let end = driver.exited(1, KILLED);
-        assert_eq!(end.last(), Some(&Action::AllDone));
-        assert_eq!((driver.phase(0), driver.phase(1)), (Phase::Failed, Phase::Idle));
-    }
-
-    #[test]
-    fn budget_exceeded_leaves_the_others_if_told_so() {
-        let policy = Policy { on_exhausted: OnExhausted::LeaveFailed, ..hasty() };
-        let mut driver = Driver::all_ready(2, policy);
-        assert_eq!(crash_until_exhausted(&mut driver, 0).len(), 1);
-        assert_eq!((driver.phase(0), driver.phase(1)), (Phase::Failed, Phase::Ready));
-        assert_eq!(driver.wait(secs(3600)), [], "a failed slot stays down");
-    }
-
-    #[test]
-    fn budget_of_the_group_is_exceeded_by_slots_within_their_own() {
-        let group = Intensity { deaths: 2, window: secs(60) };
-        let policy = Policy { group_intensity: Some(group), ..Policy::default() };
-        let mut driver = Driver::all_ready(3, policy);
-        assert_eq!(driver.exited_report(0, CRASH).decision, Decision::Restart);
-        assert_eq!(driver.exited_report(1, CRASH).decision, Decision::Restart);
-        assert_eq!(driver.exited_report(2, CRASH).decision, Decision::Exhausted);
-    }
-
-    #[test]
-    fn start_after_failure_clears_the_history_but_not_the_total() {
-        let mut driver = Driver::all_ready(1, hasty());
-        crash_until_exhausted(&mut driver, 0);
-        let again = driver.step(Event::Start);
-        assert_eq!(again, [Action::Spawn { slot: 0, incarnation: 12 }]);
-        driver.up(0);
-        let report = driver.exited_report(0, CRASH);
-        assert_eq!((report.decision, report.delay), (Decision::Restart, Duration::ZERO));
-        assert_eq!(driver.slot(0).restarts(), 11);
-    }
-
-    #[test]
-    fn fatal_exit_fails_its_slot_and_no_other() {
-        let mut driver = Driver::all_ready(2, Policy::default());
-        let report = driver.exited_report(0, Exit::Code(78));
-        assert_eq!((report.cause, report.decision), (Cause::Fatal(78), Decision::Failed));
-        assert_eq!((driver.phase(0), driver.phase(1)), (Phase::Failed, Phase::Ready));
+/// What `cause` means for a slot of this type, as long as the budget lasts.
+fn decision_after(restart: Restart, cause: Cause) -> Decision {
+    match (restart, cause) {
+        (_, Cause::Fatal(_) | Cause::Unkillable) => Decision::Failed,
+        (Restart::Permanent, _) => Decision::Restart,
+        (Restart::Transient, _) if cause.is_failure() => Decision::Restart,
+        (Restart::Transient | Restart::Temporary, _) => Decision::Done,
     }
 }

@@ -9,12 +9,19 @@
 //! be replayed, and is, a million times, in `simulation`.
 //!
 //! ```
-//! use multiproc_supervisor::core::{Action, Event, Machine, Policy};
+//! use multiproc_supervisor::core::{
+//!     Action, Event, GroupSpec, Machine, Order, Place, SlotId, Target, Tree, WorkerSpec,
+//! };
 //! use std::time::Duration;
 //!
-//! let mut machine = Machine::new(1, Policy::default(), 42);
-//! let actions = machine.step(Event::Start, Duration::ZERO);
-//! assert_eq!(actions, [Action::Spawn { slot: 0, incarnation: 1 }]);
+//! let group = GroupSpec { workers: vec![WorkerSpec::default()], ..GroupSpec::default() };
+//! let tree = Tree { groups: vec![group], ..Tree::default() };
+//! assert_eq!(tree.check(), Ok(()));
+//!
+//! let mut machine = Machine::new(tree, 42);
+//! let actions = machine.step(Event::Order(Order::Start(Target::All)), Duration::ZERO);
+//! let place = Place { slot: SlotId { worker: 0, index: 0 }, incarnation: 1 };
+//! assert_eq!(actions, [Action::Spawn { place }]);
 //! assert_eq!(machine.next_deadline(), None); // nothing to do until the process has started
 //! ```
 //!
@@ -57,23 +64,34 @@ mod budget;
 mod cause;
 mod death;
 mod event;
-mod group;
 mod machine;
+mod orders;
+mod phase;
+mod plan;
 mod policy;
+mod reconfigure;
+mod reload;
+mod replace;
+mod report;
+mod run;
 mod slot;
+mod start;
 mod stop;
-mod transition;
+mod strategy;
+mod tree;
+mod view;
+mod watch;
 
-#[cfg(test)]
-mod grid;
-#[cfg(test)]
-mod simulation;
 #[cfg(test)]
 mod testing;
 
 pub use cause::{Cause, signal_name};
-pub use event::{Action, Decision, Event, Exit, Report};
+pub use event::{
+    Action, Activity, Event, Evidence, Exit, Notice, Order, Place, Recycle, Sample, SlotId, Target,
+};
 pub use machine::Machine;
-pub use policy::{Backoff, Intensity, OnExhausted, Policy, Readiness, Restart};
-pub use slot::{Phase, Slot, Want};
-pub use stop::StopStage;
+pub use phase::{Phase, StopStage};
+pub use policy::{Backoff, Intensity, Policy, Readiness, Recycling, Replace, Restart};
+pub use report::{Decision, Report};
+pub use slot::{Slot, Want};
+pub use tree::{AutoShutdown, GroupSpec, OnExhausted, Strategy, Tree, TreeError, WorkerSpec};

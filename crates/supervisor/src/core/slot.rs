@@ -1,36 +1,55 @@
-//! One slot: which incarnation fills it, in which phase of its life, and what it remembers.
-//!
-//! How it gets from phase to phase is in `transition` and `stop`.
+//! One slot: which incarnations fill it, what is wanted of it, and what it remembers.
 
-use std::fmt;
 use std::time::Duration;
 
-use super::budget::Budget;
-use super::{Cause, Policy, StopStage};
+use serde::{Deserialize, Serialize};
 
-/// A place for a worker, and what is known of it.
+use super::budget::Budget;
+use super::run::Run;
+use super::watch::Watch;
+use super::{Cause, Phase, Place, SlotId};
+
+/// A place for a process of a worker, and what is known of it.
 ///
 /// Times are on the clock given to [`Machine::step`](super::Machine::step).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slot {
-    pub(super) index: usize,
     pub(super) want: Want,
-    pub(super) phase: Phase,
-    pub(super) since: Duration,
-    pub(super) incarnation: u64,
-    pub(super) pid: Option<i32>,
-    /// When the present incarnation was spawned or, once it is, started.
-    pub(super) born: Duration,
+    /// The present incarnation, or the last one.
+    pub(super) main: Run,
+    /// A second one: if younger than `main` its successor, else a predecessor that leaves.
+    pub(super) beside: Option<Run>,
+    /// The highest incarnation that was given out.
+    pub(super) youngest: u64,
     pub(super) restarts: u64,
     pub(super) last_cause: Option<Cause>,
     /// Deaths in a row without progress: the exponent of the backoff.
     pub(super) streak: u32,
     /// The crash ring.
     pub(super) budget: Budget,
+    /// It is to go down, for this cause, when its turn has come; cleared when it is down.
+    pub(super) down_for: Option<Cause>,
+    /// An operator has asked for a stop: the next such request skips the grace.
+    pub(super) stop_asked: bool,
+    /// The restart of several slots that this one is a part of: it waits for the others to be
+    /// down.
+    pub(super) episode: Option<u64>,
+    /// Whom it waits for when it comes up again.
+    pub(super) gate: Gate,
+    /// A replacement under way.
+    pub(super) replacement: Option<Replacement>,
+    /// Replacements in a row that did not become ready, and when the next may be tried.
+    pub(super) replace_failures: u32,
+    pub(super) replace_after: Duration,
+    /// It is to be removed as soon as it is down.
+    pub(super) retiring: bool,
+    /// Heartbeat and wear of `main`, while it is up.
+    pub(super) watch: Watch,
 }
 
 /// What an operator wants of a slot; its phase follows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Want {
     /// A living process, as far as the policy allows.
     Up,
@@ -38,58 +57,55 @@ pub enum Want {
     Down,
 }
 
-/// Where a slot is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// Down, as wanted.
-    Idle,
-    /// A process was asked for, but has not started yet.
-    Spawning,
-    /// The process runs, but is not ready.
-    Starting {
-        /// When it is ready, or has failed to be.
-        deadline: Duration,
-    },
-    /// The process works.
-    Ready,
-    /// The process has been told to end.
-    Stopping {
-        /// Why.
-        cause: Cause,
-        /// How firmly.
-        stage: StopStage,
-        /// When we lose patience.
-        deadline: Duration,
-    },
-    /// We killed the process, gave it up, and it is still there. It keeps the slot: two
-    /// incarnations must never live side by side.
-    Unkillable,
-    /// Down, until a restart is due.
-    Backoff {
-        /// When it is; if in the past, too many other slots are starting.
-        until: Duration,
-    },
-    /// The work is over.
-    Done,
-    /// It is not restarted until an operator says so.
-    Failed,
+/// Whom a waiting slot waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Gate {
+    /// An operator has started it: all that it depends on must be up.
+    Order,
+    /// A strategy has restarted it: those of its group before it that come up again.
+    Strategy,
+}
+
+/// A replacement under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Replacement {
+    /// The new incarnation; none while the old one is to stop first.
+    pub(super) incarnation: Option<u64>,
+    /// Why the old one ends.
+    pub(super) cause: Cause,
 }
 
 impl Slot {
-    pub(super) fn new(index: usize, policy: &Policy) -> Self {
+    pub(super) fn new(id: SlotId, want: Want, now: Duration) -> Self {
+        let phase = match want {
+            Want::Up => Phase::Waiting,
+            Want::Down => Phase::Idle,
+        };
+        let place = Place { slot: id, incarnation: 0 };
         Slot {
-            index,
-            want: Want::Down,
-            phase: Phase::Idle,
-            since: Duration::ZERO,
-            incarnation: 0,
-            pid: None,
-            born: Duration::ZERO,
+            want,
+            main: Run { place, phase, since: now, pid: None, born: now },
+            beside: None,
+            youngest: 0,
             restarts: 0,
             last_cause: None,
             streak: 0,
-            budget: Budget::new(policy.intensity),
+            budget: Budget::default(),
+            down_for: None,
+            stop_asked: false,
+            episode: None,
+            gate: Gate::Order,
+            replacement: None,
+            replace_failures: 0,
+            replace_after: Duration::ZERO,
+            retiring: false,
+            watch: Watch::default(),
         }
+    }
+
+    /// Which slot it is.
+    pub fn id(&self) -> SlotId {
+        self.main.place.slot
     }
 
     /// What an operator wants.
@@ -99,25 +115,45 @@ impl Slot {
 
     /// Where the slot is in its life.
     pub fn phase(&self) -> Phase {
-        self.phase
+        self.main.phase
     }
 
     /// Since when it is in this phase.
     pub fn since(&self) -> Duration {
-        self.since
+        self.main.since
     }
 
     /// The number of the present or last incarnation; zero before the first.
     pub fn incarnation(&self) -> u64 {
-        self.incarnation
+        self.main.place.incarnation
     }
 
     /// The process, if there is one; also when it was given up as unkillable.
-    pub fn pid(&self) -> Option<i32> {
-        self.pid
+    pub fn pid(&self) -> Option<u32> {
+        self.main.pid
     }
 
-    /// How often the slot was restarted, not counting operators' starts. Never reset.
+    /// The incarnation that shall replace the present one, its phase and process, while there is
+    /// one; also while it is told to end as it was not ready in time.
+    pub fn successor(&self) -> Option<(u64, Phase, Option<u32>)> {
+        let run = self.beside.as_ref()?;
+        (run.place.incarnation > self.incarnation()).then(|| run.summary())
+    }
+
+    /// The incarnation that was replaced by the present one, its phase and process, until it is
+    /// gone.
+    pub fn leaving(&self) -> Option<(u64, Phase, Option<u32>)> {
+        let run = self.beside.as_ref()?;
+        (run.place.incarnation < self.incarnation()).then(|| run.summary())
+    }
+
+    /// Whether it is to be no more, once it is down.
+    pub fn is_retiring(&self) -> bool {
+        self.retiring
+    }
+
+    /// How often the slot was restarted after a death, its own or a sibling's; operators' starts
+    /// and replacements do not count. Never reset.
     pub fn restarts(&self) -> u64 {
         self.restarts
     }
@@ -129,38 +165,41 @@ impl Slot {
 
     /// When a slot in backoff is started again, at the earliest.
     pub fn next_start(&self) -> Option<Duration> {
-        match self.phase {
+        match self.phase() {
             Phase::Backoff { until } => Some(until),
             _ => None,
         }
     }
-}
 
-impl Phase {
-    /// Whether nothing more happens here without an operator.
-    pub fn is_settled(self) -> bool {
-        matches!(self, Phase::Idle | Phase::Done | Phase::Failed | Phase::Unkillable)
+    /// The run that `incarnation` names, if it is one of the present ones (I3).
+    pub(super) fn run(&mut self, incarnation: u64) -> Option<&mut Run> {
+        let runs = self.beside.iter_mut().chain([&mut self.main]);
+        runs.into_iter().find(|run| run.place.incarnation == incarnation)
     }
 
-    /// Whether it takes one of the places that `starting_max` limits.
-    pub(super) fn is_starting(self) -> bool {
-        matches!(self, Phase::Spawning | Phase::Starting { .. })
+    /// Whether no process is left that could still end.
+    pub(super) fn is_down(&self) -> bool {
+        let beside = self.beside.as_ref();
+        !self.phase().is_live() && !beside.is_some_and(|run| run.phase.is_live())
     }
-}
 
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Phase::Idle => "idle",
-            Phase::Spawning => "spawning",
-            Phase::Starting { .. } => "starting",
-            Phase::Ready => "ready",
-            Phase::Stopping { .. } => "stopping",
-            Phase::Unkillable => "unkillable",
-            Phase::Backoff { .. } => "backoff",
-            Phase::Done => "done",
-            Phase::Failed => "failed",
-        })
+    /// Whether it is to go down, but has not been told so.
+    pub(super) fn is_pending(&self) -> bool {
+        let told = matches!(self.phase(), Phase::Stopping { .. });
+        self.down_for.is_some() && self.phase().is_live() && !told
+    }
+
+    /// Whether a successor of the present incarnation is on its way.
+    pub(super) fn has_heir(&self) -> bool {
+        self.successor().is_some_and(|(_, phase, _)| phase.is_starting())
+    }
+
+    /// Deaths until now do not count any more.
+    pub(super) fn forget(&mut self) {
+        self.streak = 0;
+        self.budget.clear();
+        self.replace_failures = 0;
+        self.replace_after = Duration::ZERO;
     }
 }
 
@@ -169,17 +208,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn phase_displayed_fills_a_column() {
-        assert_eq!(format!("{:<9}|", Phase::Ready), "ready    |");
-        let until = Duration::ZERO;
-        assert_eq!(Phase::Backoff { until }.to_string(), "backoff");
-    }
-
-    #[test]
-    fn slot_new_is_idle_and_unwanted() {
-        let slot = Slot::new(3, &Policy::default());
-        assert_eq!((slot.want(), slot.phase()), (Want::Down, Phase::Idle));
+    fn slot_new_is_idle_or_waits() {
+        let id = SlotId { worker: 7, index: 3 };
+        let slot = Slot::new(id, Want::Down, Duration::ZERO);
+        assert_eq!((slot.id(), slot.want(), slot.phase()), (id, Want::Down, Phase::Idle));
         assert_eq!((slot.incarnation(), slot.pid(), slot.restarts()), (0, None, 0));
         assert_eq!((slot.last_cause(), slot.next_start()), (None, None));
+        assert_eq!((slot.successor(), slot.leaving()), (None, None));
+        assert_eq!(Slot::new(id, Want::Up, Duration::ZERO).phase(), Phase::Waiting);
     }
 }

@@ -2,9 +2,21 @@
 
 use std::time::Duration;
 
-use super::{Action, Event, Exit, Machine, Phase, Policy, Report, Slot};
+use super::{
+    Action, Cause, Event, Evidence, Exit, GroupSpec, Machine, Notice, Order, Phase, Place, Policy,
+    Report, Slot, SlotId, Target, Tree, WorkerSpec,
+};
 
 pub(super) const KILLED: Exit = Exit::Signal { signal: 9, core: false };
+pub(super) const CRASH: Exit = Exit::Code(1);
+pub(super) const PROGRESSED: Evidence =
+    Evidence { dirty: false, progressed: true, out_of_memory: false };
+
+pub(super) const START: Event = Event::Order(Order::Start(Target::All));
+pub(super) const STOP: Event = Event::Order(Order::Stop(Target::All));
+pub(super) const KILL: Event = Event::Order(Order::Kill(Target::All));
+pub(super) const RESTART: Event = Event::Order(Order::Restart(Target::All));
+pub(super) const RELOAD: Event = Event::Order(Order::Reload(Target::All));
 
 pub(super) fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
@@ -14,6 +26,41 @@ pub(super) fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
+pub(super) fn id(worker: u32, index: u32) -> SlotId {
+    SlotId { worker, index }
+}
+
+pub(super) fn place(worker: u32, index: u32, incarnation: u64) -> Place {
+    Place { slot: id(worker, index), incarnation }
+}
+
+pub(super) fn worker(id: u32, count: u32) -> WorkerSpec {
+    WorkerSpec { id, count, ..WorkerSpec::default() }
+}
+
+/// The group 0, of workers that have so many slots each.
+pub(super) fn group(counts: &[u32]) -> GroupSpec {
+    let workers = (0..).zip(counts).map(|(id, count)| worker(id, *count)).collect();
+    GroupSpec { workers, ..GroupSpec::default() }
+}
+
+pub(super) fn tree(groups: impl Into<Vec<GroupSpec>>) -> Tree {
+    Tree { groups: groups.into(), ..Tree::default() }
+}
+
+/// One worker of `slots` slots, in a group of its own.
+pub(super) fn alone(slots: u32, policy: Policy) -> Tree {
+    let mut group = group(&[slots]);
+    group.workers[0].policy = policy;
+    tree([group])
+}
+
+/// The process of an incarnation, as the driver reports it.
+pub(super) fn pid(place: Place) -> u32 {
+    let incarnation = u32::try_from(place.incarnation).expect("a short story");
+    10_000 * place.slot.worker + 100 * incarnation + place.slot.index
+}
+
 pub(super) struct Driver {
     pub(super) machine: Machine,
     pub(super) now: Duration,
@@ -21,15 +68,32 @@ pub(super) struct Driver {
 
 impl Driver {
     /// A machine at rest, at a time that is not zero.
-    pub(super) fn new(slots: usize, policy: Policy) -> Self {
-        Driver { machine: Machine::new(slots, policy, 1), now: secs(1000) }
+    pub(super) fn new(tree: Tree) -> Self {
+        assert_eq!(tree.check(), Ok(()));
+        Driver { machine: Machine::new(tree, 1), now: secs(1000) }
     }
 
-    pub(super) fn all_ready(slots: usize, policy: Policy) -> Self {
-        let mut driver = Driver::new(slots, policy);
-        let _ = driver.step(Event::Start);
-        (0..slots).for_each(|slot| driver.up(slot));
+    pub(super) fn all_ready(tree: Tree) -> Self {
+        let mut driver = Driver::new(tree);
+        let actions = driver.step(START);
+        driver.bring_up(actions);
+        assert!(driver.machine.slots().all(|slot| slot.phase() == Phase::Ready));
         driver
+    }
+
+    /// All that is spawned, now and in consequence, becomes ready; whatever else was to be done.
+    pub(super) fn bring_up(&mut self, mut actions: Vec<Action>) -> Vec<Action> {
+        let mut rest = Vec::new();
+        while !actions.is_empty() {
+            for action in std::mem::take(&mut actions) {
+                if let Action::Spawn { place } = action {
+                    actions.extend(self.up(place));
+                } else {
+                    rest.push(action);
+                }
+            }
+        }
+        rest
     }
 
     pub(super) fn step(&mut self, event: Event) -> Vec<Action> {
@@ -51,55 +115,43 @@ impl Driver {
         actions
     }
 
-    pub(super) fn slot(&self, index: usize) -> &Slot {
-        self.machine.slots().nth(index).expect("the slot exists")
+    pub(super) fn slot(&self, slot: SlotId) -> &Slot {
+        self.machine.slot(slot).expect("the slot exists")
     }
 
-    pub(super) fn phase(&self, index: usize) -> Phase {
-        self.slot(index).phase()
+    pub(super) fn phase(&self, worker: u32, index: u32) -> Phase {
+        self.slot(id(worker, index)).phase()
     }
 
-    /// The process that `started` reports for the present incarnation.
-    pub(super) fn pid(&self, slot: usize) -> i32 {
-        let incarnation = i32::try_from(self.slot(slot).incarnation()).expect("a short story");
-        100 * incarnation + i32::try_from(slot).expect("few slots")
+    /// The present incarnation of a slot.
+    pub(super) fn at(&self, worker: u32, index: u32) -> Place {
+        place(worker, index, self.slot(id(worker, index)).incarnation())
     }
 
-    pub(super) fn up(&mut self, slot: usize) {
-        assert_eq!(self.started(slot), []);
-        assert_eq!(self.ready(slot), []);
-        assert_eq!(self.phase(slot), Phase::Ready);
+    pub(super) fn up(&mut self, place: Place) -> Vec<Action> {
+        let mut actions = self.started(place);
+        actions.extend(self.ready(place));
+        actions
     }
 
-    pub(super) fn started(&mut self, slot: usize) -> Vec<Action> {
-        let (incarnation, pid) = (self.slot(slot).incarnation(), self.pid(slot));
-        self.step(Event::Started { slot, incarnation, pid })
+    pub(super) fn started(&mut self, place: Place) -> Vec<Action> {
+        self.step(Event::Started { place, pid: pid(place) })
     }
 
-    pub(super) fn ready(&mut self, slot: usize) -> Vec<Action> {
-        let incarnation = self.slot(slot).incarnation();
-        self.step(Event::Ready { slot, incarnation })
+    pub(super) fn ready(&mut self, place: Place) -> Vec<Action> {
+        self.step(Event::Ready { place })
     }
 
-    pub(super) fn exited(&mut self, slot: usize, exit: Exit) -> Vec<Action> {
-        let incarnation = self.slot(slot).incarnation();
-        let (dirty, progressed) = (false, false);
-        self.step(Event::Exited { slot, incarnation, exit, dirty, progressed })
+    pub(super) fn exited(&mut self, place: Place, exit: Exit) -> Vec<Action> {
+        self.step(Event::Exited { place, exit, evidence: Evidence::default() })
     }
 
-    pub(super) fn exited_report(&mut self, slot: usize, exit: Exit) -> Report {
-        first_report(&self.exited(slot, exit))
+    pub(super) fn exited_report(&mut self, place: Place, exit: Exit) -> Report {
+        first_report(&self.exited(place, exit))
     }
 
-    pub(super) fn exited_after_progress(&mut self, slot: usize, exit: Exit) -> Report {
-        let incarnation = self.slot(slot).incarnation();
-        let (dirty, progressed) = (false, true);
-        first_report(&self.step(Event::Exited { slot, incarnation, exit, dirty, progressed }))
-    }
-
-    pub(super) fn start_failed(&mut self, slot: usize, errno: i32) -> Report {
-        let incarnation = self.slot(slot).incarnation();
-        first_report(&self.step(Event::StartFailed { slot, incarnation, errno }))
+    pub(super) fn start_failed(&mut self, place: Place, errno: i32) -> Report {
+        first_report(&self.step(Event::StartFailed { place, errno }))
     }
 }
 
@@ -108,4 +160,38 @@ pub(super) fn first_report(actions: &[Action]) -> Report {
         Some(Action::Report(report)) => *report,
         _ => panic!("no report comes first: {actions:?}"),
     }
+}
+
+/// The places that are spawned.
+pub(super) fn spawned(actions: &[Action]) -> Vec<Place> {
+    let spawn = |action: &Action| match action {
+        Action::Spawn { place } => Some(*place),
+        _ => None,
+    };
+    actions.iter().filter_map(spawn).collect()
+}
+
+/// The places that are asked to stop.
+pub(super) fn asked(actions: &[Action]) -> Vec<Place> {
+    let ask = |action: &Action| match action {
+        Action::AskStop { place } => Some(*place),
+        _ => None,
+    };
+    actions.iter().filter_map(ask).collect()
+}
+
+pub(super) fn notices(actions: &[Action]) -> Vec<Notice> {
+    let notice = |action: &Action| match action {
+        Action::Notice(notice) => Some(*notice),
+        _ => None,
+    };
+    actions.iter().filter_map(notice).collect()
+}
+
+pub(super) fn causes(actions: &[Action]) -> Vec<Cause> {
+    let cause = |action: &Action| match action {
+        Action::Report(report) => Some(report.cause),
+        _ => None,
+    };
+    actions.iter().filter_map(cause).collect()
 }
