@@ -29,7 +29,7 @@ const STREAMS: &str = "
 
 `logs`, `events` and `crashes` with `--json` print an object per line; `start`, `stop`, `restart`, `reload`, `reset`,
 `scale`, `signal` and `wait` print a `target` per slot, and a `done` at the end. The same objects come through the
-control socket, `NAME.sock` beside `NAME.lock` in the directory of instances: send one request, a line of JSON, and read
+control socket, `NAME.sock` beside `NAME.lock` in the directory of instances: send a request, a line of JSON, and read
 lines until `done` or `error`.
 
 ";

@@ -86,9 +86,9 @@ pub(crate) fn json(reply: &Reply) -> Option<String> {
 /// What became of a slot, for people.
 fn outcome(reply: &Reply) -> Option<String> {
     let Reply::Target(Outcome { target, ok, state, message }) = reply else { return None };
-    let failed = if *ok { "" } else { "failed: " };
+    let not = if *ok { "" } else { "not done: " };
     let message = message.as_ref().map_or(String::new(), |message| format!(": {message}"));
-    Some(printable(&format!("{target}: {failed}{state}{message}")) + "\n")
+    Some(printable(&format!("{target}: {not}{state}{message}")) + "\n")
 }
 
 fn order(
@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(target(true, "ready", None), "web:0: ready\n");
         assert_eq!(
             target(false, "backoff", Some("too\nlate")),
-            "web:0: failed: backoff: too\\nlate\n"
+            "web:0: not done: backoff: too\\nlate\n"
         );
         assert_eq!(super::outcome(&Reply::Done { ok: true, message: None }), None);
     }

@@ -21,6 +21,11 @@ pub(crate) fn logs(arguments: arguments::Logs, color: When) -> Result<ExitCode, 
     let print = |reply: &Reply| match reply {
         Reply::Line(_) if json => orders::json(reply),
         Reply::Line(line) => Some(log_line(line, times, coloured)),
+        // That lines were dropped, say.
+        Reply::Event(event) => {
+            eprintln!("multiproc: {}", printable(&event.text));
+            None
+        }
         _ => None,
     };
     orders::ask(whom.name.as_deref(), &request, limit(follow), print)

@@ -139,7 +139,7 @@ fn order_prints_a_line_for_each_slot_and_fails_if_one_does() {
     assert_eq!(finished.stdout, "web:0: ready\nweb:1: ready\n");
     assert_eq!(finished.stderr, "");
     let finished = place.expect(1, &words!["restart", "web"]);
-    let failed = "web:1: failed: starting: not ready\\u{1b}[2J in time";
+    let failed = "web:1: not done: starting: not ready\\u{1b}[2J in time";
     assert_eq!(finished.stdout, format!("web:0: ready\n{failed}\n"));
     assert_eq!(finished.stderr, "multiproc: 1 of 2 is not ready\n");
     let finished = place.expect(0, &words!["restart", "--json", "web"]);

@@ -9,10 +9,12 @@
 //!
 //! # Purpose
 //!
-//! A supervisor listens at a Unix stream socket that only its user can reach. Who connects sends one
+//! A supervisor listens at a Unix stream socket that only its user can reach. Who connects sends a
 //! request, a line, and reads replies, a line each, of which [`Done`](protocol::Reply::Done) or
-//! [`Error`](protocol::Reply::Error) is the last. Then the supervisor closes the connection. Who
-//! closes it earlier has lost interest, and what it has asked for is done all the same.
+//! [`Error`](protocol::Reply::Error) is the last; then it may send the next one. Who closes the
+//! connection earlier has lost interest, and what it has asked for is done all the same. Replies that
+//! follow something end only with the connection, and an [`Event`](protocol::Reply::Event) between
+//! them may say that some were dropped, as nobody read them.
 //!
 //! # The format
 //!
