@@ -139,6 +139,7 @@ impl Referee {
         check_children(after, children);
         self.check_slots(&scene);
         rules::check_waiting(&scene);
+        rules::check_patience(&scene);
         self.check_rest(actions, &scene);
     }
 

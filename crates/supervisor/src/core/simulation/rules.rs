@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::referee::Scene;
 use super::tally::Tally;
 use crate::core::slot::Gate;
-use crate::core::{Cause, Machine, Order, Phase, Place, Slot, StopStage, Want};
+use crate::core::{Cause, Machine, Order, Phase, Place, Slot, StopStage, Target, Want};
 
 /// Where a slot stands: its group in the plan, and its worker in that.
 fn position(machine: &Machine, slot: &Slot) -> (usize, usize) {
@@ -67,6 +67,9 @@ pub(super) fn check_start(scene: &Scene, place: Place, tally: &mut Tally) {
     if is_heir || !was_down {
         return; // it takes the place of another, or has waited before
     }
+    let episode = before.and_then(|slot| slot.episode);
+    let is_open = episode.is_some_and(|id| scene.after.is_open(id));
+    assert!(!is_open || scene.is_operators(), "{place:?} restarted while others are not down");
     if gate == Gate::Order || before.is_none_or(|slot| slot.phase() != Phase::Waiting) {
         let obstacle = obstacle(scene.after, after).filter(|other| !is_just_replaced(scene, other));
         assert!(obstacle.is_none(), "{place:?} started before {obstacle:?}");
@@ -121,6 +124,19 @@ pub(super) fn check_stop(scene: &Scene, place: Place, tally: &mut Tally) {
         let dependent = dependent(scene.after, slot);
         assert!(dependent.is_none(), "{place:?} stopped before {dependent:?}");
         tally.count("ordered stop");
+    }
+}
+
+/// Who is ordered down a second time, or at once, has no grace.
+pub(super) fn check_patience(scene: &Scene) {
+    let (Some(Order::Stop(target)) | Some(Order::Kill(target))) = scene.order() else { return };
+    let is_kill = matches!(scene.order(), Some(Order::Kill(_)));
+    for before in scene.before.slots().filter(|_| target == Target::All) {
+        let Some(after) = scene.after.slot(before.id()) else { continue };
+        if before.phase().is_live() && (is_kill || before.stop_asked) && after.phase().is_live() {
+            let killed = matches!(after.phase(), Phase::Stopping { stage, .. } if stage == StopStage::Killed);
+            assert!(killed, "{:?} still has a grace", before.id());
+        }
     }
 }
 
