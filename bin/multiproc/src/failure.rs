@@ -54,6 +54,8 @@ pub(crate) enum Failure {
     Pool(#[from] multiproc::PoolError),
     #[error("{failed} of {workers} workers had to be given up: see above for why")]
     Workers { failed: usize, workers: usize },
+    #[error("what the last version of this program has handed over cannot be used: {0}")]
+    Handover(String),
     #[error("stopped before the census was done")]
     Stopped,
     #[error("the instance {0:?} is still running; ask again, or kill process {1}")]
@@ -91,6 +93,7 @@ impl Failure {
             Failure::Shared(_) => 1,
             Failure::Directory { .. }
             | Failure::Supervise(_)
+            | Failure::Handover(_)
             | Failure::System { .. }
             | Failure::Output(_) => 70,
         };

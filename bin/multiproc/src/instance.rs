@@ -7,7 +7,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{Read, Seek};
-use std::os::fd::OwnedFd;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -180,6 +180,21 @@ impl Running {
             }
         }
         Err(busy.expect("at least one name was tried"))
+    }
+
+    /// The instance that this process was before it executed the program that runs now: its file has this
+    /// number, and is still locked.
+    pub(crate) fn resume(
+        name: &str,
+        file: RawFd,
+        segment: Option<&str>,
+    ) -> Result<Running, Failure> {
+        let path = directory()?.join(format!("{name}.lock"));
+        descriptor::close_on_exec(file).map_err(Failure::system("taking over the instance"))?;
+        // SAFETY: it is open, as was seen, and nobody has owned it since the exec.
+        let file = Arc::new(unsafe { OwnedFd::from_raw_fd(file) });
+        let (name, segment) = (name.into(), segment.map(Into::into));
+        Ok(Running { name, path, file, old: Vec::new(), segment })
     }
 
     fn begin_as(name: &str) -> Result<Running, Failure> {

@@ -13,6 +13,7 @@ mod manual;
 mod orders;
 mod output;
 mod progress;
+mod reexecute;
 mod roster;
 mod run;
 mod signals;

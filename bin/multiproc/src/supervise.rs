@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use multiproc::supervisor::control::protocol::EventLine;
 use multiproc::supervisor::core::{Policy, Restart};
-use multiproc::supervisor::{Group, Output, Summary, Supervisor, Worker, notify};
+use multiproc::supervisor::{Builder, Group, Output, Summary, Supervisor, Worker, notify};
 use multiproc::{Command, Segment};
 
 use crate::arguments::Run;
@@ -14,6 +14,7 @@ use crate::census::text::{path_text, printable};
 use crate::config;
 use crate::failure::Failure;
 use crate::instance::{self, Running};
+use crate::reexecute::{self, Resumed};
 
 /// Slots of a board, at least: there may be more of them later.
 const SLOTS_MIN: usize = 64;
@@ -71,14 +72,24 @@ pub(crate) fn configured(run: &Run, file: &Path) -> Result<ExitCode, Failure> {
 
 /// Runs groups as an instance, until they are done or somebody ends it.
 fn supervise(orders: Orders) -> Result<ExitCode, Failure> {
-    let mut instance = Running::begin(orders.name.as_deref())?;
     let slots = (2 * orders.slots as usize).max(SLOTS_MIN);
-    // The slots' functions and commands that look into the segment, and some to spare.
-    let segment = instance.make_segment(slots as u32 + 16)?;
+    let (mut instance, segment, handover) = match Resumed::take()? {
+        Some(Resumed { instance, segment, handover }) => (instance, segment, Some(handover)),
+        None => {
+            let mut instance = Running::begin(orders.name.as_deref())?;
+            // The slots' functions and commands that look into the segment, and some to spare.
+            let segment = instance.make_segment(slots as u32 + 16)?;
+            (instance, segment, None)
+        }
+    };
     segment.set_name("supervisor");
     segment.make_current();
     let code = LastCode::default();
-    let supervisor = build(&instance, &segment, &orders, slots, &code)?;
+    let mut builder = build(&instance, &segment, &orders, slots, &code)?;
+    if let Some(handover) = handover {
+        builder = builder.resume(handover);
+    }
+    let supervisor = builder.build()?;
     eprintln!("multiproc: {} as {:?}, process {}", orders.what, instance.name, std::process::id());
     instance.ready();
     // Whoever has started this as a service waits for that.
@@ -97,7 +108,7 @@ fn build(
     orders: &Orders,
     slots: usize,
     code: &LastCode,
-) -> Result<Supervisor, Failure> {
+) -> Result<Builder, Failure> {
     // A thousand workers have some thousands of pipes.
     multiproc_sys::process::raise_descriptor_limit()
         .map_err(Failure::system("raising the limit of descriptors"))?;
@@ -109,6 +120,7 @@ fn build(
         .as_operators_process()
         .guard()
         .echo()
+        .reexecute(reexecute::executor(instance, orders.file.clone())?)
         .observe(observer(orders.exit_code_from.clone(), code.clone()));
     if let Some(file) = orders.file.clone() {
         builder = builder.configuration(move || match config::load(&file) {
@@ -116,13 +128,26 @@ fn build(
             Err(failure) => Err(failure.to_string()),
         });
     }
+    if let Some(directory) = delegated_cgroup() {
+        builder = builder.cgroup(directory);
+    }
     if let Some(most) = orders.starting_max {
         builder = builder.starting_max(most);
     }
     for group in &orders.groups {
         builder = builder.group(group.clone());
     }
-    Ok(builder.build()?)
+    Ok(builder)
+}
+
+/// The control group of this process, if whoever manages them has left it to us, and says so.
+fn delegated_cgroup() -> Option<PathBuf> {
+    let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let directory = Path::new("/sys/fs/cgroup").join(path);
+    // systemd's mark; as root, one could write anywhere.
+    let mark = multiproc_sys::host::attribute(&directory, c"user.delegate");
+    (mark.as_deref() == Some(b"1")).then_some(directory)
 }
 
 /// Tells the operator what happens, and remembers with which code a process of a worker has ended.

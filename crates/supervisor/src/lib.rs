@@ -47,6 +47,7 @@ mod worker;
 pub use board::{Board, Line, NAME as BOARD_NAME};
 pub use group::Group;
 pub use pulse::{Pulse, notify};
+pub use runtime::Handover;
 pub use sockets::{Address, AddressError};
 pub use supervisor::{Builder, Handle, Summary, SuperviseError, Supervisor};
 pub use worker::{LogSettings, Output, ReadyBy, Worker};

@@ -3,19 +3,19 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use multiproc_ipc::Segment;
 use multiproc_process::SpawnError;
-use multiproc_sys::{host, poll, process};
+use multiproc_sys::{host, poll, process, signals};
 
 use crate::board::Board;
 use crate::control::protocol::{CrashReport, EventLine, Reply, Request};
 use crate::group::Group;
-use crate::runtime::Runtime;
+use crate::runtime::{Handover, Runtime};
 use crate::sockets::Address;
 
 /// Why a supervisor could not do its work.
@@ -65,6 +65,9 @@ pub enum SuperviseError {
     /// The guard could not be started.
     #[error("the guard: {0}")]
     Guard(SpawnError),
+    /// A process of the program that ran before cannot be watched over.
+    #[error("taking over a worker: {0}")]
+    Resume(SpawnError),
     /// Its memory could not be made.
     #[error(transparent)]
     Memory(#[from] multiproc_ipc::Error),
@@ -224,6 +227,7 @@ impl Handle {
 
 type Observe = Box<dyn FnMut(&EventLine) + Send>;
 type OnCrash = Box<dyn FnMut(&CrashReport) + Send>;
+type Reexecute = Box<dyn FnMut(RawFd) -> io::Error + Send>;
 type Reload = Box<dyn FnMut() -> Result<Vec<Group>, String> + Send>;
 
 /// How a supervisor is to be.
@@ -237,6 +241,7 @@ pub(crate) struct Options {
     pub(crate) subreaper: bool,
     pub(crate) guard: bool,
     pub(crate) guard_segment: Option<Segment>,
+    pub(crate) cgroup: Option<PathBuf>,
     pub(crate) echo: bool,
     pub(crate) control: Option<PathBuf>,
     pub(crate) board: Option<Board>,
@@ -247,6 +252,8 @@ pub(crate) struct Options {
     pub(crate) observe: Option<Observe>,
     pub(crate) on_crash: Option<OnCrash>,
     pub(crate) reload: Option<Reload>,
+    pub(crate) reexecute: Option<Reexecute>,
+    pub(crate) handover: Option<Handover>,
 }
 
 /// How a supervisor is to be made.
@@ -308,6 +315,13 @@ impl Builder {
         self
     }
 
+    /// Has each process run in a control group of its own, in this directory of the second version of control
+    /// groups, which must have been delegated to this process.
+    pub fn cgroup(mut self, directory: impl Into<PathBuf>) -> Builder {
+        self.options.cgroup = Some(directory.into());
+        self
+    }
+
     /// Writes what workers log to this process's standard output and error, too, each line behind the name
     /// of its slot. If nobody reads there, lines are dropped and counted.
     pub fn echo(mut self) -> Builder {
@@ -360,6 +374,26 @@ impl Builder {
         self
     }
 
+    /// Has this process execute a new version of its program when USR2 comes, and all processes go on: their
+    /// sockets, their pipes and what is known of them stay. `execute` is given the number of a descriptor and
+    /// calls [`execute`](multiproc_sys::process::execute) with a program that [takes over](Handover::take)
+    /// what is there, and [goes on](Builder::resume); it returns why that was impossible. It may check the
+    /// program first, but the supervisor waits for it.
+    pub fn reexecute(
+        mut self,
+        execute: impl FnMut(RawFd) -> io::Error + Send + 'static,
+    ) -> Builder {
+        self.options.reexecute = Some(Box::new(execute));
+        self
+    }
+
+    /// Goes on with what another program has handed over in this process. What is configured differently
+    /// now is then made so.
+    pub fn resume(mut self, handover: Handover) -> Builder {
+        self.options.handover = Some(handover);
+        self
+    }
+
     /// Prepares everything; starts nothing but the guard.
     ///
     /// # Errors
@@ -368,11 +402,22 @@ impl Builder {
     pub fn build(mut self) -> Result<Supervisor, SuperviseError> {
         let random = |source| SuperviseError::System { doing: "drawing a number", source };
         self.options.seed = host::random().map_err(random)?;
-        self.options.id = format!("{:016x}", host::random().map_err(random)?);
+        self.options.id = match &self.options.handover {
+            Some(handover) => handover.id().into(),
+            None => format!("{:016x}", host::random().map_err(random)?),
+        };
         self.options.variables.push((crate::runtime::ID.into(), self.options.id.clone()));
         if let Some((segment, name, slots)) = self.segment.take() {
-            let board = Board::new_in(&segment, slots)?;
-            self.options.board_name = publish(&segment, &board)?;
+            let handover = self.options.handover.as_ref();
+            let (board, board_name) = match handover.map(|handover| handover.board().to_string()) {
+                Some(name) => (segment.find(&name)?, name),
+                None => {
+                    let board = Board::new_in(&segment, slots)?;
+                    let name = publish(&segment, &board)?;
+                    (board, name)
+                }
+            };
+            self.options.board_name = board_name;
             self.options.board = Some(board);
             self.options.segment = name;
             self.options.guard_segment = Some(segment);
@@ -382,7 +427,12 @@ impl Builder {
         }
         let notice = poll::Notice::new().map_err(system("making a notice"))?;
         let inbox = Arc::new(Inbox { messages: Mutex::default(), notice });
+        let resumes = self.options.handover.is_some();
         let runtime = Runtime::new(&self.groups, self.options, inbox.clone())?;
+        if resumes {
+            // They were blocked, so that none was lost.
+            signals::unblock();
+        }
         Ok(Supervisor { runtime, inbox })
     }
 }
@@ -440,6 +490,7 @@ impl Supervisor {
             subreaper: false,
             guard: false,
             guard_segment: None,
+            cgroup: None,
             echo: false,
             control: None,
             board: None,
@@ -450,6 +501,8 @@ impl Supervisor {
             observe: None,
             on_crash: None,
             reload: None,
+            reexecute: None,
+            handover: None,
         };
         Builder { groups: Vec::new(), segment: None, options }
     }

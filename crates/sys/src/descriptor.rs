@@ -30,6 +30,19 @@ pub fn place(descriptors: Vec<(RawFd, OwnedFd)>) -> io::Result<()> {
     lifted.into_iter().try_for_each(|(number, descriptor)| set(number, &descriptor, 0))
 }
 
+/// Lets what this process executes have `descriptor`, too.
+///
+/// # Errors
+/// `EBADF` if it is not open.
+pub fn keep_on_exec(descriptor: RawFd) -> io::Result<()> {
+    if descriptor < 0 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: it is borrowed for one system call, which checks it.
+    let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    Ok(fcntl_setfd(descriptor, FdFlags::empty())?)
+}
+
 /// The same file under a number that is at least `least`; an exec closes it.
 pub fn above<F: From<OwnedFd> + AsFd>(file: F, least: RawFd) -> io::Result<F> {
     Ok(F::from(rustix::io::fcntl_dupfd_cloexec(file, least)?))

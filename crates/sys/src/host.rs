@@ -103,6 +103,13 @@ pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// An extended attribute of a file, of 64 bytes at most; `None` if it has none of this name.
+pub fn attribute(path: &std::path::Path, name: &std::ffi::CStr) -> Option<Vec<u8>> {
+    let mut value = [0; 64];
+    let length = rustix::fs::getxattr(path, name, &mut value[..]).ok()?;
+    value.get(..length).map(<[u8]>::to_vec)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

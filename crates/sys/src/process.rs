@@ -1,6 +1,6 @@
 //! What a process may ask of the kernel about itself.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fs;
 use std::io;
 use std::ops::Range;
@@ -116,6 +116,17 @@ pub fn become_subreaper(on: bool) -> io::Result<()> {
 pub fn die_with_parent(parent: u32) -> io::Result<bool> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     Ok(u32::try_from(getppid().as_raw()) == Ok(parent))
+}
+
+/// Executes a program in this process, with all signals blocked: none is lost in between, and the program
+/// [lets them come](crate::signals::unblock) when it is ready. All other threads end. Returns why not.
+///
+/// `arguments` begin with the name by which it is called, `environment` is of the form `NAME=value`.
+pub fn execute(program: &CStr, arguments: &[CString], environment: &[CString]) -> io::Error {
+    crate::signals::blocked(|| match nix::unistd::execve(program, arguments, environment) {
+        Ok(never) => match never {},
+        Err(error) => error.into(),
+    })
 }
 
 /// A child of this process that has ended and was not reaped; `None` if there is none. It stays.

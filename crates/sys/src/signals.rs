@@ -15,6 +15,13 @@ pub fn blocked<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 
+/// Lets all signals come to this thread again, in a program that was [executed](crate::process::execute)
+/// with them blocked.
+pub fn unblock() {
+    // It cannot fail for a mask of the system's own signals.
+    let _ = SigSet::empty().thread_set_mask();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

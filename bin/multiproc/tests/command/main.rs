@@ -7,6 +7,7 @@
 //! | `census` | the built-in job: exact, whoever is killed |
 //! | `supervisor` | starting, restarting, stopping, and the supervisor's own death |
 //! | `orders` | orders and their answers, against a supervisor that is told what to say |
+//! | `reexecute` | a new version in the same process, and everything goes on |
 //! | `inspect` | looking inside, and what the command answers to mistakes |
 //!
 //! Not here: what takes a pure function to test. That is tested where the function is.
@@ -15,6 +16,7 @@ mod census;
 mod inspect;
 mod orders;
 mod place;
+mod reexecute;
 mod supervisor;
 mod tree;
 

@@ -10,11 +10,11 @@
 //! supervisor killed at the same moment, the kernel kills the workers, and nobody what they have left.
 
 use std::io::{self, PipeReader, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use multiproc_ipc::Descriptor;
-use multiproc_process::{Child, SpawnError, Spawner, Stdio};
+use multiproc_process::{Child, SpawnError, Spawner, Stdio, family};
 use multiproc_sys::poll;
 
 use super::orphans;
@@ -31,7 +31,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 pub(crate) struct Guard {
     child: Child,
     /// It closes when this process ends, however that happens.
-    _alive: OwnedFd,
+    alive: OwnedFd,
 }
 
 impl Guard {
@@ -45,7 +45,23 @@ impl Guard {
         };
         let arguments = (Descriptor::from(ends), options.id.clone());
         let child = spawner.spawn(guard, arguments)?.child().clone();
-        Ok(Guard { child, _alive: alive })
+        Ok(Guard { child, alive })
+    }
+}
+
+impl Guard {
+    /// The guard that this process had before it executed the program that runs now.
+    pub(super) fn resume(pid: u32, alive: OwnedFd) -> Result<Guard, SpawnError> {
+        Ok(Guard { child: family::adopt(pid, "guard")?, alive })
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.pid()
+    }
+
+    /// The end of the pipe that tells it that this process lives.
+    pub(super) fn alive(&self) -> RawFd {
+        self.alive.as_raw_fd()
     }
 }
 

@@ -129,6 +129,19 @@ impl Live {
         })
     }
 
+    /// A process that this one had before it executed the program that runs now.
+    pub(super) fn resume(
+        place: Place,
+        child: Child,
+        ear: Option<Ear>,
+        taps: [Option<Tap>; 2],
+        line: Option<usize>,
+        started: Duration,
+        ready: Option<Duration>,
+    ) -> Live {
+        Live { place, child, ear, taps, line, started, ready, beat: None, vitals: None }
+    }
+
     /// What its line says.
     pub(super) fn word(&self, board: Option<&Board>) -> Word {
         match (board, self.line) {
@@ -187,10 +200,7 @@ fn variables(
     ear: Option<&Ear>,
 ) -> Vec<(String, Option<String>)> {
     let given = ground.variables.iter().map(|(name, value)| (name.clone(), Some(value.clone())));
-    let notify = match ear {
-        Some(Ear::Socket { name, .. }) => Some(name.clone()),
-        _ => None,
-    };
+    let notify = ear.and_then(Ear::name);
     // A command reaches a segment by its name; a function is in it.
     let is_function = matches!(worker.program, Program::Function(_));
     let reachable = ground.board.is_some() && (is_function || ground.segment.is_some());

@@ -3,7 +3,9 @@
 //! One thread, which never waits for anybody but the kernel's word that something has happened. What could
 //! take its time, killing a whole tree, is done by others ([`killer`]).
 
+mod cgroup;
 mod guard;
+mod handover;
 mod history;
 mod killer;
 mod live;
@@ -23,6 +25,7 @@ use multiproc_sys::clock::{self, Deadline};
 use multiproc_sys::poll::PollSet;
 
 pub(crate) use guard::Guard;
+pub use handover::Handover;
 pub(crate) use orphans::ID;
 
 use crate::board::{Board, Line, cause_number, cause_word, phase_word};
@@ -34,6 +37,7 @@ use crate::signals::{Signals, Wish};
 use crate::sockets::Address;
 use crate::supervisor::{Inbox, Message, Options, Summary, SuperviseError, system};
 use crate::worker::Program;
+use cgroup::Cgroups;
 use history::History;
 use killer::Killer;
 use live::{Ground, Live};
@@ -42,6 +46,7 @@ use notify::Said;
 const SIGABRT: i32 = 6;
 const SIGCONT: i32 = 18;
 const SIGKILL: i32 = 9;
+const SIGTERM: i32 = 15;
 const EIO: i32 = 5;
 
 /// How long a command must have been ready for its death to count as one after progress.
@@ -90,6 +95,9 @@ pub(crate) struct Runtime {
     door: Option<Door>,
     clients: Clients,
     killer: Killer,
+    cgroups: Option<Cgroups>,
+    /// Groups of processes that have ended in which somebody was left.
+    left: Vec<Place>,
     guard: Option<Guard>,
     logs: BTreeMap<u32, Log>,
     echo: Option<Echo>,
@@ -108,15 +116,18 @@ pub(crate) struct Runtime {
     operated: bool,
     /// What is known of the last process that has ended.
     noted: tell::End,
+    /// It goes on with what another program has handed over.
+    resumed: bool,
 }
 
 impl Runtime {
     pub(crate) fn new(
         groups: &[Group],
-        options: Options,
+        mut options: Options,
         inbox: Arc<Inbox>,
     ) -> Result<Runtime, SuperviseError> {
-        let mut numbers = Numbers::default();
+        let handover = options.handover.take();
+        let mut numbers = handover.as_ref().map(Handover::numbers).unwrap_or_default();
         let plan = Plan::new(groups, options.starting_max, &mut numbers)?;
         let set = PollSet::new().map_err(system("making a set of descriptors"))?;
         let adding = "waiting for what happens";
@@ -135,6 +146,9 @@ impl Runtime {
         if let Some(door) = &door {
             set.add(door.listener(), name::DOOR).map_err(system(adding))?;
         }
+        let cgroups = options.cgroup.as_ref();
+        let cgroups = cgroups.map(|path| Cgroups::in_directory(path, &options.id));
+        let cgroups = cgroups.transpose().map_err(system("making a control group"))?;
         let echo = options.echo.then(Echo::new).transpose();
         let processes = options.board.as_ref().map_or(0, Board::processes);
         let lines = options.board.as_ref().map_or(0, Board::len);
@@ -160,6 +174,8 @@ impl Runtime {
             door,
             clients: Clients::default(),
             killer: Killer::default(),
+            cgroups,
+            left: Vec::new(),
             guard: None,
             logs: BTreeMap::new(),
             echo: echo.map_err(system("using the standard output"))?,
@@ -172,10 +188,16 @@ impl Runtime {
             ending: false,
             operated: false,
             noted: tell::End::default(),
+            resumed: false,
             options,
         };
+        if let Some(handover) = handover {
+            runtime.resume(handover)?;
+        }
         runtime.prepare()?;
-        runtime.renew_guard()?;
+        if runtime.guard.is_none() {
+            runtime.renew_guard()?;
+        }
         Ok(runtime)
     }
 
@@ -203,7 +225,11 @@ impl Runtime {
 
     /// Runs until nothing runs or is to run any more.
     pub(crate) fn run(mut self) -> Result<Summary, SuperviseError> {
-        if !self.options.idle {
+        if self.resumed {
+            let actions = self.machine.reconfigure(self.plan.tree.clone(), clock::now());
+            self.carry_out_all(actions);
+            self.tell("reexecuted", None, "goes on as a new program".into());
+        } else if !self.options.idle {
             self.events.push_back(Event::Order(Order::Start(Target::All)));
         }
         self.operated |= self.plan.workers.values().any(|worker| !worker.autostart);
@@ -254,7 +280,7 @@ impl Runtime {
             // No signal but KILL reaches who is stopped, unless CONT follows.
             Action::Terminate { place, .. } => {
                 let worker = self.plan.workers.get(&place.slot.worker);
-                let signal = worker.map_or(SIGKILL, |worker| worker.stop_signal);
+                let signal = worker.map_or(SIGTERM, |worker| worker.stop_signal);
                 self.signal(place, &[signal, SIGCONT]);
             }
             Action::Abort { place, .. } => {
@@ -265,6 +291,9 @@ impl Runtime {
                 }
             }
             Action::KillTree { place, .. } => {
+                if let Some(cgroups) = &self.cgroups {
+                    cgroups.kill(place);
+                }
                 if let Some(live) = self.live_at(place) {
                     self.killer.kill(live.child.clone());
                 }
@@ -296,6 +325,10 @@ impl Runtime {
         match Live::start(&worker, place, &mut self.ground) {
             Ok(live) => {
                 let pid = live.child.pid();
+                if let Some(cgroups) = &self.cgroups {
+                    // It is killed as others are, then.
+                    let _ = cgroups.place(place, pid);
+                }
                 self.take_charge(live);
                 self.events.push_back(Event::Started { place, pid });
                 self.tell_started(place, pid);
@@ -398,7 +431,7 @@ impl Runtime {
             Wish::StopNow => self.end_all(true),
             Wish::Reload => drop(self.reload_configuration()),
             Wish::Reopen => self.logs.values_mut().for_each(Log::reopen),
-            Wish::Reexecute => {}
+            Wish::Reexecute => self.reexecute(),
             Wish::More => self.scale_first(1),
             Wish::Less => self.scale_first(-1),
             Wish::ChildEnded => orphans::reap(),
@@ -570,6 +603,10 @@ impl Runtime {
 
     fn look_for_orphans(&mut self) {
         let ended = std::mem::take(&mut self.ended);
+        if let Some(cgroups) = &self.cgroups {
+            self.left.extend(&ended);
+            self.left.retain(|place| !cgroups.end(*place));
+        }
         if self.options.subreaper && !ended.is_empty() {
             orphans::end(&ended, &self.plan, &self.options.id);
             orphans::reap();
@@ -628,6 +665,9 @@ impl Runtime {
     fn end(&mut self) -> Summary {
         self.settle_clients();
         self.ground.sockets.keys().for_each(Address::forget);
+        if let Some(cgroups) = &self.cgroups {
+            cgroups.remove();
+        }
         self.summary()
     }
 

@@ -50,6 +50,22 @@ impl Ear {
         Ok(Ear::Socket { socket, name: format!("@{name}") })
     }
 
+    /// One that this process had before it executed the program that runs now.
+    pub(super) fn resume(descriptor: OwnedFd, name: Option<String>) -> Ear {
+        match name {
+            Some(name) => Ear::Socket { socket: descriptor, name },
+            None => Ear::Pipe(descriptor.into()),
+        }
+    }
+
+    /// What a process knows it by, if it is a socket.
+    pub(super) fn name(&self) -> Option<String> {
+        match self {
+            Ear::Socket { name, .. } => Some(name.clone()),
+            Ear::Pipe(_) => None,
+        }
+    }
+
     /// A pipe for a process, and the end that it gets.
     pub(super) fn pipe() -> io::Result<Pair> {
         let (reader, writer): (PipeReader, PipeWriter) = io::pipe()?;
