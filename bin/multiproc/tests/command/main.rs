@@ -6,6 +6,7 @@
 //! | `tree` | trees of files, and a count of them that is too simple to be wrong |
 //! | `census` | the built-in job: exact, whoever is killed |
 //! | `supervisor` | starting, restarting, stopping, and the supervisor's own death |
+//! | `live` | orders to a supervisor that runs, and what becomes of its slots |
 //! | `orders` | orders and their answers, against a supervisor that is told what to say |
 //! | `reexecute` | a new version in the same process, and everything goes on |
 //! | `inspect` | looking inside, and what the command answers to mistakes |
@@ -14,6 +15,7 @@
 
 mod census;
 mod inspect;
+mod live;
 mod orders;
 mod place;
 mod reexecute;

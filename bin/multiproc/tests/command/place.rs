@@ -11,7 +11,8 @@ use std::time::Duration;
 use multiproc_sys::clock::Deadline;
 use multiproc_sys::pidfd::PidFd;
 use serde_json::Value;
-use support::{Finished, SOON, eventually};
+pub(crate) use support::Finished;
+use support::{SOON, eventually};
 use tempfile::TempDir;
 
 pub(crate) const SIGINT: i32 = 2;
@@ -219,6 +220,11 @@ impl Background {
 
     pub(crate) fn has_ended(&self) -> bool {
         self.process.has_ended().unwrap()
+    }
+
+    /// What it has printed so far.
+    pub(crate) fn stdout(&self) -> String {
+        self.text("stdout")
     }
 
     /// What it has complained of so far.
