@@ -209,7 +209,7 @@ impl Runtime {
         self.operated |= self.plan.workers.values().any(|worker| !worker.autostart);
         loop {
             let at_rest = self.step_all();
-            self.note_changes();
+            self.write_board();
             self.look_for_orphans();
             self.settle_clients();
             if at_rest && (self.ending || !self.operated) {
@@ -228,6 +228,8 @@ impl Runtime {
         let mut at_rest = false;
         while let Some(event) = self.events.pop_front() {
             let actions = self.machine.step(event, clock::now());
+            // First who is ready, and then what follows from that.
+            self.tell_ready();
             at_rest = self.carry_out_all(actions) || at_rest && self.live.is_empty();
         }
         at_rest
@@ -585,8 +587,8 @@ impl Runtime {
         Ok(())
     }
 
-    /// Writes down and tells what has become of the slots.
-    fn note_changes(&mut self) {
+    /// Tells who has become ready.
+    fn tell_ready(&mut self) {
         let mut news = Vec::new();
         for slot in self.machine.slots() {
             let id = slot.id();
@@ -603,9 +605,9 @@ impl Runtime {
             }
             self.tell("ready", Some(place), "is ready".into());
         }
-        self.write_board();
     }
 
+    /// Writes down what has become of the slots.
     fn write_board(&mut self) {
         let Some(board) = &self.ground.board else { return };
         for slot in self.machine.slots() {
