@@ -14,7 +14,7 @@ mod tell;
 mod vitals;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ use crate::core::{Action, Event, Evidence, Machine, Order, Phase, Place, Slot, S
 use crate::group::{Group, Numbers, Plan};
 use crate::logs::{Echo, Log};
 use crate::signals::{Signals, Wish};
-use crate::sockets::Address;
+use crate::sockets::{Address, Listening};
 use crate::supervisor::{Inbox, Message, Options, Summary, SuperviseError, system};
 use crate::worker::Program;
 use history::History;
@@ -185,16 +185,14 @@ impl Runtime {
         for worker in self.plan.workers.values() {
             for address in &worker.sockets {
                 let open = self.ground.sockets.get(address).or(sockets.get(address)).cloned();
-                let socket: Arc<OwnedFd> = match open {
+                let socket = match open {
                     Some(socket) => socket,
                     None => Arc::new(listen(address)?),
                 };
                 sockets.insert(address.clone(), socket);
             }
         }
-        let before = std::mem::replace(&mut self.ground.sockets, sockets);
-        let now = &self.ground.sockets;
-        before.keys().filter(|address| !now.contains_key(address)).for_each(Address::forget);
+        self.ground.sockets = sockets;
         for (id, worker) in &self.plan.workers {
             self.logs.entry(*id).or_insert_with(|| Log::new(&worker.log));
         }
@@ -629,7 +627,6 @@ impl Runtime {
 
     fn end(&mut self) -> Summary {
         self.settle_clients();
-        self.ground.sockets.keys().for_each(Address::forget);
         self.summary()
     }
 
@@ -647,8 +644,9 @@ impl Runtime {
     }
 }
 
-fn listen(address: &Address) -> Result<OwnedFd, SuperviseError> {
-    address.listen().map_err(|source| SuperviseError::Socket { address: address.clone(), source })
+fn listen(address: &Address) -> Result<Listening, SuperviseError> {
+    Listening::at(address)
+        .map_err(|source| SuperviseError::Socket { address: address.clone(), source })
 }
 
 fn milliseconds(time: Duration) -> u64 {
