@@ -15,18 +15,28 @@
 //! | `strangers` | other users, and workers that lie |
 
 mod budgets;
+mod crashes;
 mod groups;
+mod host;
+mod logs;
+mod readiness;
+mod rolling;
 mod running;
+mod stalls;
 
 use std::time::Duration;
 
 use multiproc::Command;
 use multiproc::supervisor::Worker;
 use multiproc::supervisor::core::{Policy, Readiness};
+use multiproc_sys::pidfd::PidFd;
+use nix::sys::signal::{SigHandler, Signal};
 
 multiproc::init_before_main!();
 
 const SIGKILL: i32 = 9;
+const SIGCONT: i32 = 18;
+const SIGSTOP: i32 = 19;
 
 /// A policy under which a process is ready as soon as it is there.
 fn quick() -> Policy {
@@ -41,4 +51,18 @@ fn idle(name: &str) -> Worker {
 /// A worker that runs a script.
 fn shell(name: &str, script: &str) -> Worker {
     Worker::command(name, Command::new("sh").args(["-c", script])).policy(quick())
+}
+
+/// Ignores a signal from now on.
+fn ignore(which: Signal) {
+    // SAFETY: no handler is installed, and nobody relies on the one that there was.
+    unsafe { nix::sys::signal::signal(which, SigHandler::SigIgn) }.unwrap();
+}
+
+fn signal(pid: u32, signal: i32) {
+    assert!(PidFd::open(pid).unwrap().signal(signal).unwrap());
+}
+
+fn kill_oneself() {
+    signal(std::process::id(), SIGKILL);
 }
