@@ -39,6 +39,8 @@ pub(super) struct Live {
     pub(super) place: Place,
     pub(super) child: Child,
     pub(super) ear: Option<Ear>,
+    /// The user that it became.
+    pub(super) user: Option<u32>,
     /// Its standard output and error.
     pub(super) taps: [Option<Tap>; 2],
     /// Its line in shared memory.
@@ -121,6 +123,10 @@ impl Live {
             taps: [tap(child.take_stdout()), tap(child.take_stderr())],
             child,
             ear,
+            user: match &worker.program {
+                Program::Command(command) => command.user_id(),
+                Program::Function(_) => None,
+            },
             line,
             started: clock::now(),
             ready: None,

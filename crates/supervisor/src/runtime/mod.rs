@@ -492,7 +492,7 @@ impl Runtime {
     fn hear(&mut self, key: u64) {
         let Some(live) = self.live.get_mut(&key) else { return };
         let Some(ear) = &live.ear else { return };
-        let (said, over) = ear.hear(None);
+        let (said, over) = ear.hear(live.user);
         if over {
             self.set.remove(ear);
             live.ear = None;
