@@ -9,6 +9,7 @@
 //! | `rolling` | replaced one by one: reloads, other numbers, other plans, wear |
 //! | `stalls` | who beats, waits, works, hangs, or is stopped |
 //! | `crashes` | what a crash report says |
+//! | `program` | what this program does when it is run as a command |
 //! | `given` | sockets, limits, users: what a process is given |
 //! | `logs` | output that nobody reads, and output of the dead |
 //! | `host` | the program that a supervisor lives in |
@@ -16,13 +17,16 @@
 
 mod budgets;
 mod crashes;
+mod given;
 mod groups;
 mod host;
 mod logs;
+mod program;
 mod readiness;
 mod rolling;
 mod running;
 mod stalls;
+mod strangers;
 
 use std::time::Duration;
 
@@ -65,4 +69,13 @@ fn signal(pid: u32, signal: i32) {
 
 fn kill_oneself() {
     signal(std::process::id(), SIGKILL);
+}
+
+/// Whether this is root, who can become somebody else; says so if not.
+fn as_root() -> bool {
+    let is_root = nix::unistd::geteuid().is_root();
+    if !is_root {
+        support::say("skipped: it takes root to become another user");
+    }
+    is_root
 }
