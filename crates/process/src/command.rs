@@ -84,6 +84,11 @@ impl Command {
         self
     }
 
+    /// The user that it becomes, by number, if [that](Command::user) was asked for.
+    pub fn user_id(&self) -> Option<u32> {
+        self.user.as_ref().map(|user| user.user)
+    }
+
     option_methods!();
 
     /// What it gets by number, and the environment that says so.

@@ -9,6 +9,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// The longest path that the kernel takes, in bytes.
 const PATH_MAX: usize = 107;
@@ -68,7 +69,7 @@ impl fmt::Display for Address {
 
 impl Address {
     /// Listens there.
-    pub(crate) fn listen(&self) -> io::Result<OwnedFd> {
+    fn listen(&self) -> io::Result<OwnedFd> {
         match self {
             Address::Tcp(place) => {
                 let addresses: Vec<SocketAddr> = place.to_socket_addrs()?.collect();
@@ -85,12 +86,35 @@ impl Address {
     }
 
     /// Takes away what listening has left in the file system.
-    pub(crate) fn forget(&self) {
+    fn forget(&self) {
         if let Address::Unix(path) = self
             && is_socket(path)
         {
             let _ = fs::remove_file(path);
         }
+    }
+}
+
+/// A socket that listens, until this is dropped. A name in the file system goes with it.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    address: Address,
+    socket: Arc<OwnedFd>,
+}
+
+impl Listening {
+    pub(crate) fn at(address: &Address) -> io::Result<Listening> {
+        Ok(Listening { socket: Arc::new(address.listen()?), address: address.clone() })
+    }
+
+    pub(crate) fn socket(&self) -> Arc<OwnedFd> {
+        self.socket.clone()
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.address.forget();
     }
 }
 

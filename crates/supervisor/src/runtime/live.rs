@@ -15,7 +15,7 @@ use crate::board::Board;
 use crate::core::{Activity, Place, Readiness, Sample};
 use crate::logs::Tap;
 use crate::pulse::{self, Word};
-use crate::sockets::Address;
+use crate::sockets::{Address, Listening};
 use crate::worker::{Output, Program, ReadyBy, Worker};
 
 /// What all processes are given.
@@ -29,7 +29,7 @@ pub(super) struct Ground {
     pub(super) keep: Vec<Arc<OwnedFd>>,
     /// Variables that all have.
     pub(super) variables: Vec<(String, String)>,
-    pub(super) sockets: BTreeMap<Address, Arc<OwnedFd>>,
+    pub(super) sockets: BTreeMap<Address, Arc<Listening>>,
     /// Lines of the board's words and pulses that no process has.
     pub(super) free_lines: Vec<usize>,
 }
@@ -39,6 +39,8 @@ pub(super) struct Live {
     pub(super) place: Place,
     pub(super) child: Child,
     pub(super) ear: Option<Ear>,
+    /// The user that it became.
+    pub(super) user: Option<u32>,
     /// Its standard output and error.
     pub(super) taps: [Option<Tap>; 2],
     /// Its line in shared memory.
@@ -104,7 +106,7 @@ impl Live {
                 let mut command = completed!(command.as_ref().clone(), &extras);
                 for address in &worker.sockets {
                     if let Some(socket) = ground.sockets.get(address) {
-                        command = command.listen_on(&address.to_string(), socket.clone());
+                        command = command.listen_on(&address.to_string(), socket.socket());
                     }
                 }
                 if let (ReadyBy::Descriptor(number), Some(end)) = (worker.ready_by, end) {
@@ -121,6 +123,10 @@ impl Live {
             taps: [tap(child.take_stdout()), tap(child.take_stderr())],
             child,
             ear,
+            user: match &worker.program {
+                Program::Command(command) => command.user_id(),
+                Program::Function(_) => None,
+            },
             line,
             started: clock::now(),
             ready: None,

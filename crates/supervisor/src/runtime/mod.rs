@@ -16,7 +16,7 @@ mod tell;
 mod vitals;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ use crate::core::{Action, Event, Evidence, Machine, Order, Phase, Place, Slot, S
 use crate::group::{Group, Numbers, Plan};
 use crate::logs::{Echo, Log};
 use crate::signals::{Signals, Wish};
-use crate::sockets::Address;
+use crate::sockets::{Address, Listening};
 use crate::supervisor::{Inbox, Message, Options, Summary, SuperviseError, system};
 use crate::worker::Program;
 use cgroup::Cgroups;
@@ -207,16 +207,14 @@ impl Runtime {
         for worker in self.plan.workers.values() {
             for address in &worker.sockets {
                 let open = self.ground.sockets.get(address).or(sockets.get(address)).cloned();
-                let socket: Arc<OwnedFd> = match open {
+                let socket = match open {
                     Some(socket) => socket,
                     None => Arc::new(listen(address)?),
                 };
                 sockets.insert(address.clone(), socket);
             }
         }
-        let before = std::mem::replace(&mut self.ground.sockets, sockets);
-        let now = &self.ground.sockets;
-        before.keys().filter(|address| !now.contains_key(address)).for_each(Address::forget);
+        self.ground.sockets = sockets;
         for (id, worker) in &self.plan.workers {
             self.logs.entry(*id).or_insert_with(|| Log::new(&worker.log));
         }
@@ -235,7 +233,7 @@ impl Runtime {
         self.operated |= self.plan.workers.values().any(|worker| !worker.autostart);
         loop {
             let at_rest = self.step_all();
-            self.note_changes();
+            self.write_board();
             self.look_for_orphans();
             self.settle_clients();
             if at_rest && (self.ending || !self.operated) {
@@ -254,6 +252,8 @@ impl Runtime {
         let mut at_rest = false;
         while let Some(event) = self.events.pop_front() {
             let actions = self.machine.step(event, clock::now());
+            // First who is ready, and then what follows from that.
+            self.tell_ready();
             at_rest = self.carry_out_all(actions) || at_rest && self.live.is_empty();
         }
         at_rest
@@ -525,7 +525,7 @@ impl Runtime {
     fn hear(&mut self, key: u64) {
         let Some(live) = self.live.get_mut(&key) else { return };
         let Some(ear) = &live.ear else { return };
-        let (said, over) = ear.hear(None);
+        let (said, over) = ear.hear(live.user);
         if over {
             self.set.remove(ear);
             live.ear = None;
@@ -622,8 +622,8 @@ impl Runtime {
         Ok(())
     }
 
-    /// Writes down and tells what has become of the slots.
-    fn note_changes(&mut self) {
+    /// Tells who has become ready.
+    fn tell_ready(&mut self) {
         let mut news = Vec::new();
         for slot in self.machine.slots() {
             let id = slot.id();
@@ -640,9 +640,9 @@ impl Runtime {
             }
             self.tell("ready", Some(place), "is ready".into());
         }
-        self.write_board();
     }
 
+    /// Writes down what has become of the slots.
     fn write_board(&mut self) {
         let Some(board) = &self.ground.board else { return };
         for slot in self.machine.slots() {
@@ -685,8 +685,9 @@ impl Runtime {
     }
 }
 
-fn listen(address: &Address) -> Result<OwnedFd, SuperviseError> {
-    address.listen().map_err(|source| SuperviseError::Socket { address: address.clone(), source })
+fn listen(address: &Address) -> Result<Listening, SuperviseError> {
+    Listening::at(address)
+        .map_err(|source| SuperviseError::Socket { address: address.clone(), source })
 }
 
 fn milliseconds(time: Duration) -> u64 {
