@@ -457,3 +457,17 @@ fn downloader_refuses_what_is_no_list_of_names() {
     let usage = "downloader: usage: downloader [URL FOLDER]\n";
     assert_eq!(complaint("downloader", &["http://example.invalid/SHA256SUMS"]), usage);
 }
+
+#[test]
+fn supervised_restarts_who_was_killed_and_squares_every_number_once() {
+    let _guard = support::guard();
+    assert_eq!(
+        run("supervised").stdout,
+        "cache:0 is ready, restarts: 0\nproducer:0 is ready, restarts: 0\n\
+         squarer:0 is ready, restarts: 0\nsquarer:1 is ready, restarts: 0\n\
+         squarer:1 ended\nsquarer:1 started\nsquarer:1 ready\n\
+         cache:0 is ready, restarts: 0\nproducer:0 is done, restarts: 0\n\
+         squarer:0 is done, restarts: 0\nsquarer:1 is done, restarts: 1\n\
+         numbers: 1000, sum of their squares: 333833500\nslots: 4, restarts: 1, failed: 0\n"
+    );
+}

@@ -77,11 +77,20 @@ enum Hidden {
     /// Plays one round of one contestant.
     #[command(hide = true)]
     Stage(run::Turn),
+    /// Keeps workers running.
+    #[command(hide = true)]
+    Keep(peers::keepers::Keep),
 }
 
 fn main() -> ExitCode {
-    if env::args_os().nth(1).is_some_and(|argument| argument == peers::children::NOTHING) {
-        return ExitCode::SUCCESS;
+    let mut words = env::args_os().skip(1);
+    match words.next() {
+        Some(word) if word == peers::children::NOTHING => return ExitCode::SUCCESS,
+        Some(word) if word == peers::keepers::WORKER => {
+            let done = peers::keepers::work(Path::new(&words.next().unwrap_or_default()));
+            return if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        }
+        _ => {}
     }
     // A child that runs a function enters it here.
     multiproc_process::init();
@@ -90,6 +99,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match &arguments.hidden {
         Some(Hidden::Stage(turn)) => return run::stage(turn),
+        Some(Hidden::Keep(keep)) => return run::keep(keep),
         None if arguments.options.list => list(arguments.filter.as_deref()),
         None => measure(&arguments),
     };

@@ -23,6 +23,7 @@ use multiproc_sys::process::signal_group;
 use serde::Serialize;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use crate::peers::keepers::{self, Keep};
 use crate::sections::{self, Better, OURS, Section};
 use crate::stage::{Recording, Result, Stage, Trouble};
 use crate::stats::Summary;
@@ -345,6 +346,17 @@ impl Turn {
             "--shrink".into(),
             number(self.shrink),
         ]
+    }
+}
+
+/// Keeps workers running until somebody ends this process.
+pub(crate) fn keep(keep: &Keep) -> ExitCode {
+    match keepers::keep(keep) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Trouble::Missing(why) | Trouble::Failed(why)) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -63,6 +63,9 @@ fn floors_are_measured_and_leave_nothing() {
     assert_eq!(names(&report, "queue-8B-1to1"), ["floor: ring, spinning"]);
     assert_eq!(names(&report, "round-trip-awake"), ["floor: words, spinning"]);
     assert_eq!(names(&report, "recovery"), ["floor: pthread robust, nothing else"]);
+    for section in ["supervise-restart", "supervise-restart-at-once", "supervise-100"] {
+        assert_eq!(names(&report, section), ["floor: posix_spawn, waitpid"]);
+    }
     let starts = ["floor: posix_spawn, this program", "floor: fork, no program"];
     assert_eq!(names(&report, "start-and-join-1GiB"), starts);
 }
@@ -75,6 +78,11 @@ fn ours_are_measured_and_leave_nothing() {
     assert!(names(&report, "transfer-1MiB").contains(&"multiproc Queue::slices, by loan".into()));
     let starts = names(&report, "start-and-join");
     assert!(starts.contains(&"multiproc Process, Spawn".into()), "{starts:?}");
+    for section in ["supervise-restart", "supervise-restart-at-once", "supervise-1000"] {
+        let names = names(&report, section);
+        assert!(names.contains(&"multiproc Supervisor, commands".into()), "{section}: {names:?}");
+        assert!(names.contains(&"multiproc Supervisor, functions".into()), "{section}: {names:?}");
+    }
     assert_eq!(names(&report, "array-doubled").len(), 1);
     let through_pipes = names(&report, "pipe-64MiB");
     assert!(through_pipes.contains(&"multiproc Pipe, recv_bytes".into()), "{through_pipes:?}");

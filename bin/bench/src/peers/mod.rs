@@ -8,6 +8,7 @@
 //! | [`pthread`], [`kernel`] | what the system offers: locks; pipes, sockets, message queues |
 //! | [`threads`] | the standard library's lock, which cannot leave its process |
 //! | [`python`] | Python's `multiprocessing` |
+//! | [`keepers`], [`supervisors`] | what keeps workers running: we, the least, and others |
 //! | the others | crates of these names, with the feature `peers` |
 
 pub(crate) mod children;
@@ -21,6 +22,7 @@ pub(crate) mod iceoryx2;
 pub(crate) mod ipc_channel;
 #[cfg(feature = "peers")]
 pub(crate) mod kanal;
+pub(crate) mod keepers;
 pub(crate) mod kernel;
 pub(crate) mod ours;
 #[cfg(feature = "peers")]
@@ -34,4 +36,5 @@ pub(crate) mod python;
 #[cfg(feature = "peers")]
 pub(crate) mod rayon;
 pub(crate) mod ring;
+pub(crate) mod supervisors;
 pub(crate) mod threads;

@@ -32,16 +32,24 @@ pub(crate) fn pool(stage: &Stage, pool: &str, work: &str, count: u64) -> Result<
     read(python)
 }
 
-/// What the pools need that Python does not bring along, and in which version.
-const PACKAGES: [&str; 4] = ["joblib==1.6.0", "loky==3.7.0", "pebble==5.2.3", "mpire==2.10.2"];
+/// What Python does not bring along, and in which version: pools, and supervisors.
+const PACKAGES: [&str; 7] = [
+    "joblib==1.6.0",
+    "loky==3.7.0",
+    "pebble==5.2.3",
+    "mpire==2.10.2",
+    "supervisor==4.3.0",
+    "circus==0.19.0",
+    "gunicorn==27.0.1",
+];
 
 /// The Python of an environment that has these packages: made once, in the directory of the user's caches.
-fn environment() -> Result<PathBuf> {
+pub(crate) fn environment() -> Result<PathBuf> {
     let home = || Some(PathBuf::from(env::var_os("HOME")?).join(".cache"));
     let caches = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
     let missing = |what: &str| Trouble::Missing(what.into());
     let caches = caches.ok_or_else(|| missing("there is no HOME for Python's packages"))?;
-    let directory = caches.join("multiproc-bench-1");
+    let directory = caches.join("multiproc-bench-2");
     let python = directory.join("bin/python");
     if directory.join("complete").exists() {
         return Ok(python);
@@ -53,7 +61,7 @@ fn environment() -> Result<PathBuf> {
     let mut pip = Command::new(&python);
     pip.args(["-m", "pip", "install", "--quiet", "--timeout", "10"]).args(PACKAGES);
     if !pip.stderr(Stdio::null()).status()?.success() {
-        return Err(missing("pip cannot reach its index, for joblib, loky, pebble and mpire"));
+        return Err(missing("pip cannot reach its index, for pools and supervisors in Python"));
     }
     fs::write(directory.join("complete"), "")?;
     Ok(python)

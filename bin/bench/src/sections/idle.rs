@@ -7,7 +7,7 @@ use std::time::Duration;
 use multiproc_ipc::{Barrier, Segment};
 use multiproc_process::{Process, Spawner, StartMethod};
 
-use super::{Better, Section};
+use super::{Better, Section, number_in, proportional};
 use crate::stage::{Recording, Result, Stage, Trouble};
 
 /// How many there are.
@@ -75,15 +75,4 @@ fn wakes(crowd: &[Process<()>]) -> Result<u64> {
         }
     }
     Ok(count)
-}
-
-/// KiB of memory of a process: all that it has alone, and its part of what it shares.
-fn proportional(pid: u32) -> Result<u64> {
-    number_in(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?, "Pss:")
-}
-
-fn number_in(text: &str, name: &str) -> Result<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name));
-    let number = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
-    number.ok_or(Trouble::Failed(format!("the kernel does not say what {name} is")))
 }

@@ -13,6 +13,9 @@ mod round_trip;
 mod rwlock;
 mod score;
 mod start;
+mod supervise;
+
+use std::fs;
 
 use crate::stage::{Recording, Result, Stage, Trouble};
 
@@ -123,6 +126,7 @@ pub(crate) fn all() -> Vec<Section> {
     sections.extend(pool::sections());
     sections.extend(start::sections());
     sections.extend(idle::sections());
+    sections.extend(supervise::sections());
     sections.extend(recovery::sections());
     sections.extend(memory::sections());
     sections
@@ -133,6 +137,17 @@ pub(crate) fn is_meant(filter: Option<&str>, section: &str, contestant: &str) ->
     let Some(filter) = filter.map(str::to_lowercase) else { return true };
     let matches = |name: &str| name.to_lowercase().contains(&filter);
     matches(section) || matches(contestant)
+}
+
+/// KiB of memory of a process: all that it has alone, and its part of what it shares.
+fn proportional(pid: u32) -> Result<u64> {
+    number_in(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?, "Pss:")
+}
+
+fn number_in(text: &str, name: &str) -> Result<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let number = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+    number.ok_or(Trouble::Failed(format!("the kernel does not say what {name} is")))
 }
 
 #[cfg(test)]
