@@ -107,6 +107,11 @@ impl Listening {
         Ok(Listening { socket: Arc::new(address.listen()?), address: address.clone() })
     }
 
+    /// One that this process had before it executed the program that runs now.
+    pub(crate) fn resume(address: Address, socket: OwnedFd) -> Listening {
+        Listening { address, socket: Arc::new(socket) }
+    }
+
     pub(crate) fn socket(&self) -> Arc<OwnedFd> {
         self.socket.clone()
     }

@@ -30,6 +30,7 @@ use crate::control::protocol::{CrashReport, EventLine};
 use crate::core::{Machine, Place, SlotId};
 use crate::group::Numbers;
 use crate::logs::Tap;
+use crate::sockets::{Address, Listening};
 use crate::supervisor::{SuperviseError, system};
 use crate::worker::Program;
 
@@ -64,6 +65,7 @@ struct Handed {
     pid: u32,
     taps: [Option<RawFd>; 2],
     ear: Option<(RawFd, Option<String>)>,
+    user: Option<u32>,
     line: Option<usize>,
     started: Duration,
     ready: Option<Duration>,
@@ -179,14 +181,15 @@ impl Runtime {
                 taps: [stdout, stderr]
                     .map(|tap| tap.as_ref().map(|tap| kept(tap.as_fd().as_raw_fd()))),
                 ear: one.ear.as_ref().map(|ear| (kept(ear.as_fd().as_raw_fd()), ear.name())),
+                user: one.user,
                 line: one.line,
                 started: one.started,
                 ready: one.ready,
             });
         }
         let sockets = self.ground.sockets.iter();
-        let sockets =
-            sockets.map(|(address, socket)| (address.to_string(), kept(socket.as_raw_fd())));
+        let sockets = sockets
+            .map(|(address, socket)| (address.to_string(), kept(socket.socket().as_raw_fd())));
         let sockets = sockets.collect();
         let guard = self.guard.as_ref().map(|guard| (guard.pid(), kept(guard.alive())));
         for owned in &self.options.keep {
@@ -239,9 +242,9 @@ impl Runtime {
         }
         let mut sockets = BTreeMap::new();
         for (address, number) in state.sockets {
-            let socket = Arc::new(own(number)?);
-            if let Ok(address) = address.parse() {
-                sockets.insert(address, socket);
+            let socket = own(number)?;
+            if let Ok(address) = address.parse::<Address>() {
+                sockets.insert(address.clone(), Arc::new(Listening::resume(address, socket)));
             }
         }
         self.ground.sockets = sockets;
@@ -261,8 +264,10 @@ impl Runtime {
                 None => None,
             };
             let child = family::adopt(handed.pid, "worker").map_err(SuperviseError::Resume)?;
-            let Handed { place, line, started, ready, .. } = handed;
-            self.take_charge(Live::resume(place, child, ear, taps, line, started, ready));
+            let Handed { place, user, line, started, ready, .. } = handed;
+            let mut live = Live::of(place, child, ear, taps);
+            (live.user, live.line, live.started, live.ready) = (user, line, started, ready);
+            self.take_charge(live);
         }
         Ok(())
     }

@@ -118,34 +118,18 @@ impl Live {
         };
         let child = started.inspect_err(|_| ground.free_lines.extend(line))?;
         let tap = |pipe: Option<io::PipeReader>| pipe.and_then(|pipe| Tap::new(pipe).ok());
-        Ok(Live {
-            place,
-            taps: [tap(child.take_stdout()), tap(child.take_stderr())],
-            child,
-            ear,
-            user: match &worker.program {
-                Program::Command(command) => command.user_id(),
-                Program::Function(_) => None,
-            },
-            line,
-            started: clock::now(),
-            ready: None,
-            beat: None,
-            vitals: None,
-        })
+        let taps = [tap(child.take_stdout()), tap(child.take_stderr())];
+        let user = match &worker.program {
+            Program::Command(command) => command.user_id(),
+            Program::Function(_) => None,
+        };
+        Ok(Live { user, line, ..Live::of(place, child, ear, taps) })
     }
 
-    /// A process that this one had before it executed the program that runs now.
-    pub(super) fn resume(
-        place: Place,
-        child: Child,
-        ear: Option<Ear>,
-        taps: [Option<Tap>; 2],
-        line: Option<usize>,
-        started: Duration,
-        ready: Option<Duration>,
-    ) -> Live {
-        Live { place, child, ear, taps, line, started, ready, beat: None, vitals: None }
+    /// A process that was started just now, of which nothing else is known.
+    pub(super) fn of(place: Place, child: Child, ear: Option<Ear>, taps: [Option<Tap>; 2]) -> Live {
+        let (user, line, ready, beat, vitals) = Default::default();
+        Live { place, child, ear, user, taps, line, started: clock::now(), ready, beat, vitals }
     }
 
     /// What its line says.

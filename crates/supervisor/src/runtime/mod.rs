@@ -664,7 +664,6 @@ impl Runtime {
 
     fn end(&mut self) -> Summary {
         self.settle_clients();
-        self.ground.sockets.keys().for_each(Address::forget);
         if let Some(cgroups) = &self.cgroups {
             cgroups.remove();
         }
