@@ -47,8 +47,10 @@ impl Roster {
                 let again = u64::from(before.incarnation > 0);
                 *restarts += again;
                 let line = Line {
+                    slot: slot as u64,
                     incarnation: before.incarnation + 1,
                     restarts: before.restarts + again,
+                    started_ms: now_ms(),
                     ..line("starting", worker)
                 };
                 self.board.set_line(slot, line);
@@ -69,19 +71,24 @@ impl Roster {
 
     /// Writes a line that keeps its counts.
     fn rewrite(&self, slot: usize, line: Line) {
-        let Line { incarnation, restarts, .. } = self.board.line(slot);
-        self.board.set_line(slot, Line { incarnation, restarts, ..line });
+        let Line { slot: index, incarnation, restarts, started_ms, .. } = self.board.line(slot);
+        self.board.set_line(slot, Line { slot: index, incarnation, restarts, started_ms, ..line });
     }
 }
 
 /// What is known of a worker, but for the counts of its line.
 fn line(phase: &str, worker: &WorkerInfo) -> Line {
     Line {
+        name: Line::name_bytes("worker"),
         phase: Line::phase_named(phase).unwrap_or_default(),
         pid: worker.pid.into(),
-        since_ms: u64::try_from(clock::now().as_millis()).unwrap_or(u64::MAX),
+        since_ms: now_ms(),
         progress: worker.progress,
         participant: worker.participant.map_or(0, |place| u64::from(place) + 1),
         ..Line::default()
     }
+}
+
+fn now_ms() -> u64 {
+    u64::try_from(clock::now().as_millis()).unwrap_or(u64::MAX)
 }

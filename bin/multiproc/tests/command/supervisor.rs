@@ -131,10 +131,10 @@ fn name_with_a_survivor_is_refused_until_it_is_gone() {
     let place = Place::new();
     let name = place.name("survivor");
     let escaped = place.files().join("escaped");
-    // It leaves the group, the kernel's wish to die with a parent is not inherited, and without its
-    // environment the guard does not know it.
+    // It leaves the group, the kernel's wish to die with a parent is not inherited, and without this
+    // variable the guard does not know it.
     let script = format!(
-        "env -i setsid sh -c 'echo $$ > {}; exec sleep 1000' & wait",
+        "env -u MULTIPROC_ID setsid sh -c 'echo $$ > {}; exec sleep 1000' & wait",
         shell(&escaped).replace('\'', "\"")
     );
     let running = start_shell(&place, &name, &script);
