@@ -6,6 +6,7 @@
 //! | `tree` | trees of files, and a count of them that is too simple to be wrong |
 //! | `census` | the built-in job: exact, whoever is killed |
 //! | `supervisor` | starting, restarting, stopping, and the supervisor's own death |
+//! | `kills` | whoever is killed, stopped or crashes, and when: nobody is left |
 //! | `orders` | orders and their answers, against a supervisor that is told what to say |
 //! | `inspect` | looking inside, and what the command answers to mistakes |
 //!
@@ -13,6 +14,7 @@
 
 mod census;
 mod inspect;
+mod kills;
 mod orders;
 mod place;
 mod supervisor;
