@@ -11,9 +11,9 @@ use support::{Name, eventually};
 use crate::running::{Running, all};
 use crate::{SIGKILL, idle, shell};
 
-/// Which signals this program blocks, ignores and handles.
+/// Which signals this thread blocks, and the program ignores and handles.
 fn dispositions() -> Vec<String> {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap();
     let sets = ["SigBlk", "SigIgn", "SigCgt"];
     let of = |line: &&str| sets.iter().any(|set| line.starts_with(set));
     status.lines().filter(of).map(String::from).collect()

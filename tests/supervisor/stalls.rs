@@ -144,7 +144,7 @@ fn who_beats_again_after_the_warning_goes_on() {
     }
     let gate = Event::new().unwrap();
     // It is warned of after half of it.
-    let policy = Policy { stall: Some(Duration::from_secs(3)), ..watched() };
+    let policy = Policy { stall: Some(Duration::from_secs(2)), ..watched() };
     let worker = Worker::function("pauses", spawner(), pauses, (gate.clone(),));
     let running = running([worker.policy(policy)]);
     running.until("stalled", "pauses:0");

@@ -7,6 +7,7 @@
 //! | `census` | the built-in job: exact, whoever is killed |
 //! | `supervisor` | starting, restarting, stopping, and the supervisor's own death |
 //! | `live` | orders to a supervisor that runs, and what becomes of its slots |
+//! | `kills` | whoever is killed, stopped or crashes, and when: nobody is left |
 //! | `orders` | orders and their answers, against a supervisor that is told what to say |
 //! | `reexecute` | a new version in the same process, and everything goes on |
 //! | `inspect` | looking inside, and what the command answers to mistakes |
@@ -16,6 +17,7 @@
 mod census;
 mod inspect;
 mod live;
+mod kills;
 mod orders;
 mod place;
 mod reexecute;

@@ -37,7 +37,8 @@ pub(crate) struct Guard {
 impl Guard {
     pub(super) fn start(options: &Options) -> Result<Guard, SpawnError> {
         let (ends, alive) = poll::lifeline().map_err(SpawnError::Descriptors)?;
-        let spawner = Spawner::new().name("guard").detached();
+        // Nobody's process: where a supervisor is a worker of another one, that one's guard leaves it alone.
+        let spawner = Spawner::new().name("guard").detached().env_remove(orphans::ID);
         let spawner = spawner.stdin(Stdio::Null).stdout(Stdio::Null).stderr(Stdio::Null);
         let spawner = match &options.guard_segment {
             Some(segment) => spawner.segment(segment),
