@@ -101,7 +101,7 @@ impl Live {
         };
         let started = match &worker.program {
             Program::Command(command) => {
-                let mut command = completed!(command.as_ref().clone(), &extras);
+                let mut command = completed!(command.as_ref().clone(), &extras).attended();
                 for address in &worker.sockets {
                     if let Some(socket) = ground.sockets.get(address) {
                         command = command.listen_on(&address.to_string(), socket.clone());
@@ -167,6 +167,13 @@ impl Live {
     /// When it was last seen to beat.
     pub(super) fn last_beat(&self) -> Option<Duration> {
         self.beat.map(|(_, at)| at)
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        // One that has not ended, as it could not be killed, is left to the library.
+        let _ = self.child.watch();
     }
 }
 
