@@ -5,8 +5,8 @@ use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
-use multiproc::{Command, JoinError, Limit, Process, SpawnError, StartMethod, Stdio};
-use support::SOON;
+use multiproc::{Command, Exit, JoinError, Limit, Process, SpawnError, StartMethod, Stdio};
+use support::{SOON, eventually, state_of};
 
 use crate::{by, for_each_method};
 
@@ -172,6 +172,21 @@ fn signals_have_their_default_dispositions(method: StartMethod) {
         told.iter().map(|mask| u64::from_str_radix(mask, 16).unwrap()).collect();
     // The runtime of a Rust program may ignore SIGPIPE.
     assert_eq!(numbers.iter().map(|mask| mask & !(1 << 12)).collect::<Vec<_>>(), [0, 0, 0]);
+}
+
+#[test]
+fn command_that_is_attended_is_there_until_somebody_asks_or_lets_the_library() {
+    let _guard = support::guard();
+    let [asked, left] = [(); 2].map(|()| Command::new("true").attended().spawn().unwrap());
+    for child in [&asked, &left] {
+        eventually("it has ended, and nobody reaps it", || state_of(child.pid()) == Some('Z'));
+    }
+    assert_eq!(asked.ended().unwrap().map(|ended| ended.exit), Some(Exit::Code(0)));
+    assert_eq!(state_of(asked.pid()), None);
+    left.watch().unwrap();
+    eventually("it is reaped", || state_of(left.pid()).is_none());
+    assert_eq!(left.ended().unwrap().map(|ended| ended.exit), Some(Exit::Code(0)));
+    asked.watch().unwrap(); // it has nothing to do
 }
 
 #[test]

@@ -31,7 +31,8 @@ const SIGTERM: i32 = 15;
 /// A child process, function or command, without the type of what it returns.
 ///
 /// Dropping it neither ends nor waits for the child: that dies with this process, unless it is
-/// detached, and is reaped as soon as it ends, by a thread of the library.
+/// detached, and is reaped as soon as it ends, by a thread of the library, unless it is
+/// [attended](crate::Command::attended).
 #[derive(Clone, Debug)]
 pub struct Child {
     shared: Arc<Shared>,
@@ -102,7 +103,7 @@ impl Child {
         ends: Ends,
         berth: Option<Berth>,
         lifeline: Option<OwnedFd>,
-    ) -> Result<Child, Error> {
+    ) -> Child {
         memory::begin();
         let Started { pid, pidfd } = started;
         if let Some(berth) = &berth {
@@ -125,16 +126,27 @@ impl Child {
         };
         let child = Child { shared: Arc::new(shared) };
         relatives::add(&child);
-        let watched = child.clone();
-        let pidfd = child.shared.pidfd.as_fd().try_clone_to_owned();
+        child
+    }
+
+    /// Has a thread of the library reap it as soon as it ends, which it does anyway unless the child was
+    /// started as [attended](crate::Command::attended). Does nothing if its end is known.
+    ///
+    /// # Errors
+    /// When there is no descriptor left, or the thread cannot be started. Then it is killed.
+    pub fn watch(&self) -> Result<(), Error> {
+        if self.shared.end.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+            return Ok(());
+        }
+        let watched = self.clone();
+        let pidfd = self.shared.pidfd.as_fd().try_clone_to_owned();
         let pidfd = pidfd.map_err(|source| Error::System { doing: "watching a child", source });
         let watching = pidfd.and_then(|pidfd| {
             // What goes wrong here goes wrong again, and is told, where somebody waits. Before a tracer
             // has taken note of its end, it cannot be reaped.
             family::when_ready(pidfd, move || !matches!(watched.end(), Ok(None)))
         });
-        watching.map_err(|error| child.abandon(error))?;
-        Ok(child)
+        watching.map_err(|error| self.abandon(error))
     }
 
     /// Ends a child that cannot be taken charge of, for the reason given.

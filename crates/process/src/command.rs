@@ -41,6 +41,7 @@ pub struct Command {
     passed: Passed,
     listening: Vec<(String, Arc<OwnedFd>)>,
     user: Option<User>,
+    attended: bool,
     options: Options,
 }
 
@@ -54,6 +55,7 @@ impl Command {
             passed: Vec::new(),
             listening: Vec::new(),
             user: None,
+            attended: false,
             options: Options::default(),
         }
     }
@@ -87,6 +89,22 @@ impl Command {
     /// The user that it becomes, by number, if [that](Command::user) was asked for.
     pub fn user_id(&self) -> Option<u32> {
         self.user.as_ref().map(|user| user.user)
+    }
+
+    /// Leaves it to the caller to notice its end, by its descriptor: no thread of the library wakes up for
+    /// that. Until [`Child::ended`] is asked, or it is waited for, or [watched](Child::watch) after all, it
+    /// stays a zombie, and those whom it has left in its session live on.
+    ///
+    /// ```
+    /// use multiproc_process::{Command, Exit};
+    ///
+    /// let child = Command::new("true").attended().spawn()?;
+    /// assert_eq!(child.wait()?.exit, Exit::Code(0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn attended(mut self) -> Command {
+        self.attended = true;
+        self
     }
 
     option_methods!();
@@ -127,6 +145,10 @@ impl Command {
             streams: given,
         };
         let leads = self.options.leads();
-        Ok(Child::new(plan.start()?, name, leads, ends, None, None)?)
+        let child = Child::new(plan.start()?, name, leads, ends, None, None);
+        if !self.attended {
+            child.watch()?;
+        }
+        Ok(child)
     }
 }

@@ -44,7 +44,9 @@ pub fn adopt(pid: u32, name: &str) -> Result<Child, SpawnError> {
     // It is not reaped yet, so the number is its own.
     let pidfd = PidFd::open(pid).map_err(SpawnError::Descriptors)?;
     relatives::note(pid);
-    Ok(Child::new(Started { pid, pidfd }, name.into(), true, Ends::default(), None, None)?)
+    let child = Child::new(Started { pid, pidfd }, name.into(), true, Ends::default(), None, None);
+    child.watch()?;
+    Ok(child)
 }
 
 /// Whether somebody has charge of a child of this process.

@@ -263,7 +263,8 @@ impl Launch<'_> {
         })?;
         let leads = self.options.leads();
         let berth = Some(self.berth);
-        let child = Child::new(started, self.name, leads, ends, berth, Some(returning))?;
+        let child = Child::new(started, self.name, leads, ends, berth, Some(returning));
+        child.watch()?;
         child.watch_lifeline(lifeline)?;
         if let Some(ready) = ready {
             poll::readable(ready, None).map_err(SpawnError::Descriptors)?;

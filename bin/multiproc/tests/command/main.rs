@@ -16,8 +16,8 @@
 
 mod census;
 mod inspect;
-mod live;
 mod kills;
+mod live;
 mod orders;
 mod place;
 mod reexecute;

@@ -103,7 +103,7 @@ impl Live {
         };
         let started = match &worker.program {
             Program::Command(command) => {
-                let mut command = completed!(command.as_ref().clone(), &extras);
+                let mut command = completed!(command.as_ref().clone(), &extras).attended();
                 for address in &worker.sockets {
                     if let Some(socket) = ground.sockets.get(address) {
                         command = command.listen_on(&address.to_string(), socket.socket());
@@ -123,7 +123,9 @@ impl Live {
             Program::Command(command) => command.user_id(),
             Program::Function(_) => None,
         };
-        Ok(Live { user, line, ..Live::of(place, child, ear, taps) })
+        let mut live = Live::of(place, child, ear, taps);
+        (live.user, live.line) = (user, line);
+        Ok(live)
     }
 
     /// A process that was started just now, of which nothing else is known.
@@ -170,6 +172,13 @@ impl Live {
     /// When it was last seen to beat.
     pub(super) fn last_beat(&self) -> Option<Duration> {
         self.beat.map(|(_, at)| at)
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        // One that has not ended, as it could not be killed, is left to the library.
+        let _ = self.child.watch();
     }
 }
 
