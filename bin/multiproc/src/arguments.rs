@@ -132,7 +132,7 @@ fn default_workers() -> u32 {
 /// Show the workers of an instance, from its shared memory: also when its supervisor is stopped or
 /// dead.
 ///
-/// Exit codes: 0 it was shown, 3 something isn't ready (with --check), 4 there is no such instance or
+/// Exit codes: 0 it was shown, 3 something is neither ready nor done (with --check), 4 there is no such instance or
 /// target.
 #[derive(Args, Debug)]
 pub(crate) struct Status {
@@ -156,7 +156,7 @@ pub(crate) struct Status {
     /// Only the processes, by their numbers.
     #[arg(short, long, conflicts_with_all = ["json", "format", "columns"])]
     pub(crate) quiet: bool,
-    /// End with 3 if anything isn't ready.
+    /// End with 3 if anything is neither ready nor done.
     #[arg(long)]
     pub(crate) check: bool,
 }

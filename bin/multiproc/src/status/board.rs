@@ -17,9 +17,13 @@ pub(super) fn slots(view: &View, now_ms: u64) -> Vec<Slot> {
         let progress = own.map_or(line.progress, |one| one.progress.max(line.progress));
         Slot { progress, ..slot(&line, now_ms) }
     });
-    let mut slots: Vec<Slot> = slots.collect();
-    slots.sort_by(|one, other| (&one.worker, one.slot).cmp(&(&other.worker, other.slot)));
-    slots
+    let slots: Vec<Slot> = slots.collect();
+    // In the order in which the workers came, which is that of their file; those of one by their index.
+    let first = |slot: &Slot| slots.iter().position(|other| other.worker == slot.worker);
+    let mut sorted: Vec<(Option<usize>, Slot)> =
+        slots.iter().map(|slot| (first(slot), slot.clone())).collect();
+    sorted.sort_by_key(|(worker, slot)| (*worker, slot.slot));
+    sorted.into_iter().map(|(_, slot)| slot).collect()
 }
 
 /// What a line says.

@@ -143,6 +143,8 @@ impl Runtime {
                         (_, Want::Up) => Until::ReadyAfter(0),
                         (_, Want::Down) => Until::Down,
                     });
+                // What has failed before is another matter.
+                let goals = goals.into_iter().filter(|goal| !self.has_failed(goal.slot)).collect();
                 self.wait_until(client, goals, wait_ms);
             }
             Request::Shutdown { now } => {
@@ -179,6 +181,10 @@ impl Runtime {
             self.events.push_back(Event::Order(order(target)));
         }
         Ok(())
+    }
+
+    fn has_failed(&self, slot: SlotId) -> bool {
+        self.machine.slot(slot).is_some_and(|slot| slot.phase() == Phase::Failed)
     }
 
     fn goals(&self, chosen: &[Chosen], until: impl Fn(&Slot) -> Until) -> Vec<Goal> {
