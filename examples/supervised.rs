@@ -56,7 +56,7 @@ fn square(numbers: Queue<u64>, sums: Tally<[u64; 2]>) {
     }
 }
 
-/// The last reply to a request.
+/// Asks for something, and waits until it is so.
 fn ask(handle: &Handle, request: Request) -> Result<(), String> {
     match handle.ask(request).into_iter().last() {
         Some(Reply::Done { ok: true, .. }) => Ok(()),
