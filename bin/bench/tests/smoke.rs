@@ -83,7 +83,7 @@ fn ours_are_measured_and_leave_nothing() {
         assert!(names.contains(&"multiproc Supervisor, commands".into()), "{section}: {names:?}");
         assert!(names.contains(&"multiproc Supervisor, functions".into()), "{section}: {names:?}");
     }
-    assert_eq!(names(&report, "array-doubled").len(), 1);
+    assert_eq!(names(&report, "array-doubled").len(), 3);
     let through_pipes = names(&report, "pipe-64MiB");
     assert!(through_pipes.contains(&"multiproc Pipe, recv_bytes".into()), "{through_pipes:?}");
     let command = report["machine"]["command"].as_str().unwrap();
