@@ -44,6 +44,9 @@ const SIGCONT: i32 = 18;
 const SIGKILL: i32 = 9;
 const EIO: i32 = 5;
 
+/// How often it is looked whether the rest of a tree has gone whose leader has, after both were asked to.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 /// How long a command must have been ready for its death to count as one after progress.
 const PROGRESS: Duration = Duration::from_secs(1);
 
@@ -100,6 +103,9 @@ pub(crate) struct Runtime {
     /// What was last told of each slot.
     told: BTreeMap<SlotId, (&'static str, u64)>,
     events: VecDeque<Event>,
+    /// Processes that have ended as they were asked to, and have left some of their session: those have the
+    /// grace, too.
+    lingering: Vec<u64>,
     /// Processes that have ended since orphans were last looked for.
     ended: Vec<Place>,
     /// The end of everything was asked for.
@@ -168,6 +174,7 @@ impl Runtime {
             free_lines: (0..lines).rev().collect(),
             told: BTreeMap::new(),
             events: VecDeque::new(),
+            lingering: Vec::new(),
             ended: Vec::new(),
             ending: false,
             operated: false,
@@ -214,9 +221,12 @@ impl Runtime {
                 return Ok(self.end());
             }
             let deadline = self.machine.next_deadline().map(Deadline::at);
-            let deadline = deadline.into_iter().chain(self.clients.next_deadline()).min();
+            let look = (!self.lingering.is_empty()).then(|| Deadline::after(LOOK_AGAIN));
+            let deadline =
+                deadline.into_iter().chain(self.clients.next_deadline()).chain(look).min();
             let ready = self.set.wait(deadline).map_err(system("waiting for the workers"))?;
             ready.into_iter().for_each(|name| self.attend(name));
+            std::mem::take(&mut self.lingering).into_iter().for_each(|key| self.reap(key));
             self.events.push_back(Event::Tick);
         }
     }
@@ -255,6 +265,10 @@ impl Runtime {
             Action::Terminate { place, .. } => {
                 let worker = self.plan.workers.get(&place.slot.worker);
                 let signal = worker.map_or(SIGKILL, |worker| worker.stop_signal);
+                if let Some(live) = self.live_at(place) {
+                    // The grace is the whole tree's.
+                    live.child.spare_survivors(true);
+                }
                 self.signal(place, &[signal, SIGCONT]);
             }
             Action::Abort { place, .. } => {
@@ -266,6 +280,7 @@ impl Runtime {
             }
             Action::KillTree { place, .. } => {
                 if let Some(live) = self.live_at(place) {
+                    live.child.spare_survivors(false);
                     self.killer.kill(live.child.clone());
                 }
             }
@@ -525,7 +540,13 @@ impl Runtime {
     fn reap(&mut self, key: u64) {
         let Some(live) = self.live.get(&key) else { return };
         let exit = match live.child.ended() {
-            Ok(None) => return,
+            Ok(None) => {
+                if live.child.lingers() {
+                    self.set.remove(live.child.as_fd());
+                    self.lingering.push(key);
+                }
+                return;
+            }
             Ok(Some(ended)) => ended.exit,
             // Somebody else reaped it: it is gone, and how is not to be known.
             Err(_) => Exit::Signal { signal: SIGKILL, core: false },
