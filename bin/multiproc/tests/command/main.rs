@@ -7,6 +7,7 @@
 //! | `census` | the built-in job: exact, whoever is killed |
 //! | `supervisor` | starting, restarting, stopping, and the supervisor's own death |
 //! | `kills` | whoever is killed, stopped or crashes, and when: nobody is left |
+//! | `live` | logs, orders and other users, against an instance that runs |
 //! | `orders` | orders and their answers, against a supervisor that is told what to say |
 //! | `inspect` | looking inside, and what the command answers to mistakes |
 //!
@@ -15,6 +16,7 @@
 mod census;
 mod inspect;
 mod kills;
+mod live;
 mod orders;
 mod place;
 mod supervisor;
