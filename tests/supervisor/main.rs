@@ -14,6 +14,28 @@
 //! | `logs` | output that nobody reads, and output of the dead |
 //! | `host` | the program that a supervisor lives in |
 //! | `strangers` | other users, and workers that lie |
+//!
+//! What goes wrong elsewhere, and the test that says that it does not go wrong here:
+//!
+//! | elsewhere | here |
+//! |---|---|
+//! | only deaths early in life count, others respawn at once for ever (supervisord, pm2) | `budgets::group_of_one_that_dies_too_often_is_stopped`, `…first_restart_is_immediate_and_the_others_wait_longer_and_longer` |
+//! | the whole quota burns in microseconds when a start fails (OTP); a missing binary hangs the daemon (circus) | `budgets::program_that_is_missing_counts_as_a_death_and_has_pauses` |
+//! | no backoff and no limit (gunicorn); status is slow while many fail | `strangers::sixty_four_that_always_fail_are_bounded_and_keep_nobody_from_asking` |
+//! | what counts as a crash never is forgotten (systemd), or an operator's start does not clear it | `budgets::one_that_dies_too_often_can_be_left_and_be_started_again`, `…deaths_after_progress_count_for_no_budget` |
+//! | stopping watches the leader, not the tree (supervisord, process-compose, foreman) | `readiness::tree_whose_leader_stops_first_has_the_grace_to_stop_too`, `…process_that_stops_in_no_time_is_killed_with_all_its_tree_at_its_grace` |
+//! | a killed supervisor leaves orphans (supervisord, einhorn, gunicorn) | the command's `kills::supervisor_killed_…` |
+//! | watchdogs misfire on starvation, on the idle, after suspend (systemd, ractor, gunicorn) | `stalls::who_beats_waits_or_works_by_its_word_is_left_alone`, `…who_is_stopped_by_a_signal_is_not_killed_for_its_silence`, `…supervisor_that_was_stopped_kills_nobody_when_it_goes_on` |
+//! | locks of the dead block the living (uWSGI) | `crashes::death_in_the_middle_of_a_task_names_the_task_and_all_that_was_held` |
+//! | a log that nobody reads blocks or burns (supervisord) | `logs::writer_at_full_speed_is_not_held_up_by_who_does_not_read`, `…file_that_cannot_be_written_holds_up_nobody` |
+//! | the end is not noticed before the output is closed (process-compose) | `logs::end_is_noticed_although_a_grandchild_has_the_output` |
+//! | the exit code is 0 whatever happened (supervisord) | the command's `live::exit_code_says_what_became_of_the_workers` |
+//! | one order at a time (circus) | the command's `live::order_that_takes_long_keeps_no_other_from_being_carried_out` |
+//! | no rolling restart (supervisord) | `rolling::reload_start_first_never_has_fewer_ready` |
+//! | scaling restarts everybody (supervisord) | `rolling::scaling_touches_nobody_else` |
+//! | the worn out go all at once despite jitter (gunicorn) | `rolling::those_worn_out_by_tasks_are_replaced_one_by_one` |
+//! | a child of somebody else's confuses or halts the supervisor (gunicorn) | `host::other_children_of_the_program_are_left_to_it` |
+//! | a number read from shared memory is signalled (Apache, pitchfork) | `strangers::worker_that_scribbles_over_all_that_is_told_harms_nobody_but_by_a_restart` |
 
 mod budgets;
 mod crashes;

@@ -198,6 +198,23 @@ fn process_that_stops_in_no_time_is_killed_with_all_its_tree_at_its_grace() {
 }
 
 #[test]
+fn tree_whose_leader_stops_first_has_the_grace_to_stop_too() {
+    let _guard = support::guard();
+    let directory = support::scratch();
+    let finished = directory.path().join("finished");
+    // The shell dies of TERM at once. Its child needs a moment.
+    let script =
+        "(trap 'sleep 0.3; : > $0; exit 0' TERM; echo >&3; while :; do sleep 0.01; done) & wait";
+    let command = Command::new("bash").args(["-c", script]).args([&finished]);
+    let policy = Policy { stop_grace: SOON, ..patient() };
+    let worker = Worker::command("w", command).ready_by(ReadyBy::Descriptor(3)).policy(policy);
+    let running = Running::of([worker]);
+    running.ready();
+    assert!(running.stop().is_success());
+    assert!(finished.exists(), "it was killed within its grace");
+}
+
+#[test]
 fn ready_said_by_an_old_process_is_not_said_by_the_new_one() {
     let _guard = support::guard();
     // The second incarnation sends its message to the socket that the first one was given.

@@ -18,7 +18,7 @@ use crate::memory::{self, OutOfMemory};
 use crate::options::Ends;
 use crate::outcome::JoinError;
 use crate::relatives;
-use crate::tree::kill_tree;
+use crate::tree::{is_led_by, kill_tree};
 
 /// When to look again whether a tracer has let go of a child that has ended.
 const TRACED: Duration = Duration::from_millis(1);
@@ -49,6 +49,8 @@ struct Shared {
     berth: Option<Berth>,
     /// Whether it leads a process group, in which its own children are.
     leads: bool,
+    /// Those of its group that outlive it are not killed for that.
+    spares: AtomicBool,
     /// Our ends of its standard streams, until somebody takes them.
     ends: Mutex<Ends>,
     /// What it held when it ended.
@@ -120,6 +122,7 @@ impl Child {
             leads,
             ends,
             killed,
+            spares: AtomicBool::new(false),
             end,
             held: OnceLock::new(),
             returned,
@@ -225,12 +228,15 @@ impl Child {
 
     /// Reaps and cleans up once it has ended; `None` before that.
     pub(crate) fn end(&self) -> io::Result<Option<End>> {
-        let Shared { pid, pidfd, berth, leads, killed, end, .. } = &*self.shared;
+        let Shared { pid, pidfd, berth, leads, killed, spares, end, .. } = &*self.shared;
         let mut end = end.lock().unwrap_or_else(PoisonError::into_inner);
         if end.is_some() {
             return Ok(*end);
         }
         if *leads && pidfd.is_unreaped() {
+            if spares.load(Relaxed) && is_led_by(*pid) {
+                return Ok(None);
+            }
             // Whoever it has left behind goes too. Before it is reaped, the number is still its own.
             // Some may not be ours to kill.
             let _ = process::signal_group(*pid, SIGKILL);
@@ -389,6 +395,19 @@ impl Child {
 
     pub(crate) fn berth(&self) -> Option<&Berth> {
         self.shared.berth.as_ref()
+    }
+
+    /// Whether those of the session that it leads who are still there when it has ended are spared, so that
+    /// it is taken for running until they have ended too. By default they are killed. Whoever asks for this
+    /// has to look from time to time: nobody is told when the last one ends.
+    pub fn spare_survivors(&self, spare: bool) {
+        self.shared.spares.store(spare, Relaxed);
+    }
+
+    /// Whether it has ended itself, and is taken for running for the sake of others.
+    pub fn lingers(&self) -> bool {
+        let Shared { pidfd, spares, .. } = &*self.shared;
+        spares.load(Relaxed) && pidfd.has_ended().unwrap_or(false)
     }
 
     /// Sends it a signal, which reaches it and nobody else; false if it has ended.

@@ -226,6 +226,14 @@ impl Tree {
     }
 }
 
+/// Whether anybody who can still run is in the session or the group of this process.
+pub(crate) fn is_led_by(leader: u32) -> bool {
+    let is_led = |stat: Stat| {
+        !matches!(stat.state, 'Z' | 'X') && (stat.session == leader || stat.group == leader)
+    };
+    numbers_in("/proc").into_iter().any(|pid| Stat::of(pid).is_some_and(is_led))
+}
+
 /// The process that has this number now, if any.
 fn open(pid: u32) -> io::Result<Option<PidFd>> {
     match PidFd::open(pid) {

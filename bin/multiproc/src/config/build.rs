@@ -1,10 +1,11 @@
 //! From what a file says to what a supervisor runs.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
 
 use multiproc::Command;
 use multiproc::supervisor::core::{Policy, Readiness};
-use multiproc::supervisor::{Group, ReadyBy, Worker};
+use multiproc::supervisor::{Group, LogSettings, ReadyBy, Worker};
 
 use super::model::{Configuration, GroupConfig, Ready, WorkerConfig};
 
@@ -29,11 +30,14 @@ impl Configuration {
             group = group.intensity(intensity);
         }
         let named = |name: &String| self.workers.iter().find(|worker| worker.name == *name);
-        config.workers.iter().filter_map(named).fold(group, |group, it| group.worker(worker(it)))
+        let logs = &self.supervisor.log_directory;
+        let workers = config.workers.iter().filter_map(named);
+        workers.fold(group, |group, it| group.worker(worker(it, logs)))
     }
 }
 
-fn worker(config: &WorkerConfig) -> Worker {
+fn worker(config: &WorkerConfig, logs: &Path) -> Worker {
+    let file = config.log.file.as_ref().map(|file| logs.join(file));
     let mut worker = Worker::command(&config.name, command(config))
         .count(config.count)
         .policy(policy(config))
@@ -41,7 +45,7 @@ fn worker(config: &WorkerConfig) -> Worker {
         .sockets(config.sockets.iter().cloned())
         .stop_signal(config.stop_signal)
         .output(config.stdout, config.stderr)
-        .log(config.log.clone());
+        .log(LogSettings { file, ..config.log.clone() });
     if let Ready::Descriptor(number) = config.ready {
         worker = worker.ready_by(ReadyBy::Descriptor(number));
     }

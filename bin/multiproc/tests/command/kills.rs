@@ -230,6 +230,8 @@ fn worker_killed_before_it_is_ready_and_while_it_stops_takes_its_tree_along() {
     running.signal(SIGTERM);
     until_phase(&place, &name, "stopping");
     assert!(place.signal(worker, SIGKILL));
+    // What it has left in its session has the rest of the grace, unless somebody asks again.
+    running.signal(SIGTERM);
     running.expect(0);
     assert!(!is_running(escaped));
     place.assert_nothing_left(&name);
@@ -368,5 +370,27 @@ fn orphans_that_end_do_not_stay_as_zombies() {
     assert_eq!(place.workers(&name)[0].restarts, 0);
     running.signal(SIGTERM);
     running.expect(0);
+    place.assert_nothing_left(&name);
+}
+
+#[test]
+fn grace_is_the_whole_trees_and_not_only_its_leaders() {
+    let _guard = support::guard();
+    let place = Place::new();
+    let name = place.name("tree");
+    let finished = place.files().join("finished");
+    let begun = place.files().join("begun");
+    // The leader dies of TERM; its child needs a moment to put away what it has.
+    let script = format!(
+        "(trap 'sleep 0.3; echo done > {finished}; exit 0' TERM; echo begun > {begun}; \
+         while :; do sleep 0.01; done) & wait",
+        finished = finished.display(),
+        begun = begun.display()
+    );
+    let running = place.start_instance(&name, &words!["-n", "1", "--", "bash", "-c", script]);
+    eventually_written(&begun);
+    running.signal(SIGTERM);
+    running.expect(0);
+    assert!(finished.exists(), "it was killed within its grace");
     place.assert_nothing_left(&name);
 }

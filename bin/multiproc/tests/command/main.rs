@@ -8,6 +8,7 @@
 //! | `supervisor` | starting, restarting, stopping, and the supervisor's own death |
 //! | `live` | orders to a supervisor that runs, and what becomes of its slots |
 //! | `kills` | whoever is killed, stopped or crashes, and when: nobody is left |
+//! | `instances` | logs, orders and other users, against an instance that runs |
 //! | `orders` | orders and their answers, against a supervisor that is told what to say |
 //! | `reexecute` | a new version in the same process, and everything goes on |
 //! | `inspect` | looking inside, and what the command answers to mistakes |
@@ -16,6 +17,7 @@
 
 mod census;
 mod inspect;
+mod instances;
 mod kills;
 mod live;
 mod orders;

@@ -56,6 +56,9 @@ const SIGABRT: i32 = 6;
 const SIGCONT: i32 = 18;
 const SIGTERM: i32 = 15;
 
+/// How often it is looked whether the rest of a tree has gone whose leader has, after both were asked to.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 /// What a descriptor in the set belongs to: a kind in the upper bits, and a number.
 mod name {
     pub(super) const INBOX: u64 = 0;
@@ -112,6 +115,9 @@ pub(crate) struct Runtime {
     /// What was last told of each slot.
     told: BTreeMap<SlotId, (&'static str, u64)>,
     events: VecDeque<Event>,
+    /// Processes that have ended as they were asked to, and have left some of their session: those have the
+    /// grace, too.
+    lingering: Vec<u64>,
     /// Processes that have ended since orphans were last looked for.
     ended: Vec<Place>,
     /// The end of everything was asked for.
@@ -188,6 +194,7 @@ impl Runtime {
             free_lines: (0..lines).rev().collect(),
             told: BTreeMap::new(),
             events: VecDeque::new(),
+            lingering: Vec::new(),
             ended: Vec::new(),
             ending: false,
             operated: false,
@@ -224,9 +231,12 @@ impl Runtime {
                 return Ok(self.end());
             }
             let deadline = self.machine.next_deadline().map(Deadline::at);
-            let deadline = deadline.into_iter().chain(self.clients.next_deadline()).min();
+            let look = (!self.lingering.is_empty()).then(|| Deadline::after(LOOK_AGAIN));
+            let deadline =
+                deadline.into_iter().chain(self.clients.next_deadline()).chain(look).min();
             let ready = self.set.wait(deadline).map_err(system("waiting for the workers"))?;
             ready.into_iter().for_each(|name| self.attend(name));
+            std::mem::take(&mut self.lingering).into_iter().for_each(|key| self.reap(key));
             self.events.push_back(Event::Tick);
         }
     }
@@ -265,6 +275,10 @@ impl Runtime {
             Action::Terminate { place, .. } => {
                 let worker = self.plan.workers.get(&place.slot.worker);
                 let signal = worker.map_or(SIGTERM, |worker| worker.stop_signal);
+                if let Some(live) = self.live_at(place) {
+                    // The grace is the whole tree's.
+                    live.child.spare_survivors(true);
+                }
                 self.signal(place, &[signal, SIGCONT]);
             }
             Action::Abort { place, .. } => {
@@ -279,6 +293,7 @@ impl Runtime {
                     cgroups.kill(place);
                 }
                 if let Some(live) = self.live_at(place) {
+                    live.child.spare_survivors(false);
                     self.killer.kill(live.child.clone());
                 }
             }

@@ -120,7 +120,13 @@ impl Runtime {
     pub(super) fn reap(&mut self, key: u64) {
         let Some(live) = self.live.get(&key) else { return };
         let exit = match live.child.ended() {
-            Ok(None) => return,
+            Ok(None) => {
+                if live.child.lingers() {
+                    self.set.remove(live.child.as_fd());
+                    self.lingering.push(key);
+                }
+                return;
+            }
             Ok(Some(ended)) => ended.exit,
             // Somebody else reaped it: it is gone, and how is not to be known.
             Err(_) => Exit::Signal { signal: SIGKILL, core: false },
