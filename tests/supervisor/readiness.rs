@@ -11,8 +11,8 @@ use multiproc::{Command, Counter, Event, Segment, Spawner};
 use nix::sys::stat::Mode;
 use support::{SHORT, SOON};
 
+use crate::ignore;
 use crate::running::{Running, targets};
-use crate::{ignore, quick};
 
 fn patient() -> Policy {
     Policy { ready: Readiness::OnNotice, start_timeout: SOON, ..Policy::default() }
@@ -135,14 +135,14 @@ fn process_that_asks_for_more_time_gets_it() {
     }
     let (asked, gate) = (Event::new().unwrap(), Event::new().unwrap());
     let arguments = (asked.clone(), gate.clone());
-    let time = Duration::from_secs(2);
+    let time = Duration::from_secs(3);
     let policy = Policy { start_timeout: time, ..patient() };
     let running =
         Running::of([Worker::function("w", Spawner::new(), work, arguments).policy(policy)]);
     asked.wait();
     std::thread::sleep(time);
     gate.set();
-    running.until("ready", "w:0");
+    assert_eq!(running.until("ready", "w:0").incarnation, Some(1), "it was not given time");
     running.stop();
 }
 
@@ -172,7 +172,7 @@ fn process_that_asks_for_more_time_to_stop_gets_it() {
     running.until("ready", "w:0");
     running.ask(Request::Stop { targets: targets(&["w"]), wait_ms: None });
     asked.wait();
-    std::thread::sleep(time);
+    std::thread::sleep(2 * time);
     gate.set();
     running.until("ended", "w:0");
     assert_eq!(finished.get(), 1, "it was killed at its grace");
@@ -242,6 +242,5 @@ fn ready_said_by_an_old_process_is_not_said_by_the_new_one() {
     is_not_ready(&running, "w:0");
     gate.set();
     assert_eq!(running.until("ready", "w:0").incarnation, Some(2));
-    let _ = quick();
     running.stop();
 }
