@@ -5,11 +5,12 @@ use std::process::Command as StdCommand;
 
 use multiproc::Segment;
 use multiproc::supervisor::control::protocol::{Request, Until};
+use multiproc::supervisor::core::{Policy, Restart};
 use multiproc::supervisor::{Board, Group, SuperviseError, Supervisor};
 use support::{Name, eventually};
 
-use crate::running::{Running, all};
-use crate::{SIGKILL, idle, shell};
+use crate::running::{Running, all, targets as targets_of};
+use crate::{SIGKILL, idle, quick, shell};
 
 /// Which signals this thread blocks, and the program ignores and handles.
 fn dispositions() -> Vec<String> {
@@ -154,4 +155,25 @@ fn two_supervisors_of_a_program_do_not_meet() {
     two.signal("two:1", SIGKILL);
     two.until("ended", "two:1");
     assert_eq!(two.stop().restarts, 1);
+}
+
+#[test]
+fn supervisor_whose_rest_is_done_goes_on_while_something_is_stopped() {
+    let _guard = support::guard();
+    let transient = Policy { restart: Restart::Transient, ..quick() };
+    let job = shell("job", "exit 0").policy(transient).manual();
+    let running = Running::of([idle("kept"), job]);
+    let order = |targets: &[&str], start: bool| match start {
+        true => Request::Start { targets: targets_of(targets), wait_ms: Some(60_000) },
+        false => Request::Stop { targets: targets_of(targets), wait_ms: Some(60_000) },
+    };
+    running.until_state("kept:0", "ready");
+    running.order(order(&["kept"], false));
+    // All is at rest, and then again; but somebody may want it back.
+    running.order(order(&["job"], true));
+    running.until_state("job:0", "done");
+    assert_eq!(running.slot("kept:0").state, "idle");
+    running.order(order(&["kept"], true));
+    let summary = running.stop();
+    assert_eq!((summary.failed, summary.done), (0, 1));
 }

@@ -55,6 +55,11 @@ impl Lines {
         Ok(Some(line))
     }
 
+    /// How many bytes have come and were not taken.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Whether a part of a line is there.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()

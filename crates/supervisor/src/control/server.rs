@@ -16,7 +16,7 @@ use multiproc_sys::clock::Deadline;
 use multiproc_sys::poll::PollSet;
 use multiproc_sys::{host, socket};
 
-use super::lines::Lines;
+use super::lines::{LINE_MAX, Lines};
 use super::protocol::{self, ErrorCode, EventLine, LogLine, Reply, Request};
 use super::target::Chosen;
 use crate::core::SlotId;
@@ -249,28 +249,31 @@ impl Client {
                 if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(_) => *gone = true,
         }
+        // Whoever waits for an answer, or follows something, has little to say meanwhile.
+        *gone |= busy && lines.len() > LINE_MAX;
         if busy { None } else { self.next_request() }
     }
 
-    /// The next request that has come as a whole. One that is none is answered here.
+    /// The next request that has come as a whole. Those that are none are answered here.
     pub(crate) fn next_request(&mut self) -> Option<Request> {
-        let Sink::Socket { lines, gone, .. } = &mut self.sink else { return None };
-        if *gone {
-            return None;
-        }
-        let error = match lines.take() {
-            Ok(None) => return None,
-            Ok(Some(line)) => match protocol::decode::<Request>(&line) {
-                Ok(request) => return Some(request),
-                Err(error) => (error.code(), error.to_string()),
-            },
-            Err(error) => {
-                *gone = true;
-                (ErrorCode::Invalid, error.to_string())
+        loop {
+            let Sink::Socket { lines, gone, .. } = &mut self.sink else { return None };
+            if *gone {
+                return None;
             }
-        };
-        self.answer(&Reply::Error { code: error.0, message: error.1 });
-        None
+            let (code, message) = match lines.take() {
+                Ok(None) => return None,
+                Ok(Some(line)) => match protocol::decode::<Request>(&line) {
+                    Ok(request) => return Some(request),
+                    Err(error) => (error.code(), error.to_string()),
+                },
+                Err(error) => {
+                    *gone = true;
+                    (ErrorCode::Invalid, error.to_string())
+                }
+            };
+            self.answer(&Reply::Error { code, message });
+        }
     }
 
     /// Tells it something.

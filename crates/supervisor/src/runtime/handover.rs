@@ -53,7 +53,7 @@ struct State {
     free_pulses: Vec<usize>,
     board: String,
     segment: Option<String>,
-    operated: bool,
+    stopped: Vec<SlotId>,
     events: Vec<EventLine>,
     crashes: Vec<(SlotId, Vec<CrashReport>)>,
 }
@@ -208,7 +208,7 @@ impl Runtime {
             free_pulses: self.ground.free_lines.clone(),
             board: self.ground.board_name.clone(),
             segment: self.ground.segment.clone(),
-            operated: self.operated,
+            stopped: self.stopped.iter().copied().collect(),
             events: self.history.last(usize::MAX).cloned().collect(),
             crashes: self
                 .history
@@ -235,7 +235,7 @@ impl Runtime {
         self.lines = state.lines.into_iter().collect();
         self.free_lines = state.free_lines;
         self.ground.free_lines = state.free_pulses;
-        self.operated = state.operated;
+        self.stopped = state.stopped.into_iter().collect();
         state.events.into_iter().for_each(|event| self.history.add(event));
         for (slot, reports) in state.crashes {
             reports.into_iter().for_each(|report| self.history.add_crash(slot, report));

@@ -29,7 +29,7 @@ mod requests;
 mod tell;
 mod vitals;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -122,8 +122,8 @@ pub(crate) struct Runtime {
     ended: Vec<Place>,
     /// The end of everything was asked for.
     ending: bool,
-    /// Somebody has stopped a part: what is at rest then is no reason to end.
-    operated: bool,
+    /// What somebody has stopped: as long as there is something, rest is no reason to end.
+    stopped: BTreeSet<SlotId>,
     /// What is known of the last process that has ended.
     noted: tell::End,
     /// It goes on with what another program has handed over.
@@ -197,7 +197,7 @@ impl Runtime {
             lingering: Vec::new(),
             ended: Vec::new(),
             ending: false,
-            operated: false,
+            stopped: BTreeSet::new(),
             noted: tell::End::default(),
             resumed: false,
             options,
@@ -221,13 +221,12 @@ impl Runtime {
         } else if !self.options.idle {
             self.events.push_back(Event::Order(Order::Start(Target::All)));
         }
-        self.operated |= self.plan.workers.values().any(|worker| !worker.autostart);
         loop {
             let at_rest = self.step_all();
             self.write_board();
             self.look_for_orphans();
             self.settle_clients();
-            if at_rest && (self.ending || !self.operated) {
+            if at_rest && (self.ending || !self.may_be_started()) {
                 return Ok(self.end());
             }
             let deadline = self.machine.next_deadline().map(Deadline::at);
@@ -381,6 +380,15 @@ impl Runtime {
         self.ending = true;
         let order = if now { Order::Kill(Target::All) } else { Order::Stop(Target::All) };
         self.events.push_back(Event::Order(order));
+    }
+
+    /// Whether there is something that somebody has stopped, or that waits for somebody to start it.
+    fn may_be_started(&self) -> bool {
+        let manual = |slot: &Slot| {
+            slot.phase() == Phase::Idle
+                && self.plan.workers.get(&slot.id().worker).is_some_and(|it| !it.autostart)
+        };
+        !self.stopped.is_empty() || self.machine.slots().any(manual)
     }
 
     fn end(&mut self) -> Summary {

@@ -108,6 +108,7 @@ impl Runtime {
             self.free_lines.push(line);
         }
         self.told.remove(&slot);
+        self.stopped.remove(&slot);
     }
 }
 

@@ -59,19 +59,20 @@ impl Runtime {
             }
             Request::Start { targets, wait_ms } => {
                 let chosen = self.choose(&targets)?;
-                self.operated = false;
+                let started = self.slots_of(&chosen);
+                self.stopped.retain(|slot| !started.contains(slot));
                 self.order(&chosen, Order::Start)?;
                 self.wait_for(client, &chosen, |_| Until::ReadyAfter(0), wait_ms);
             }
             Request::Stop { targets, wait_ms } => {
                 let chosen = self.choose(&targets)?;
-                self.operated = true;
+                self.stopped.extend(self.slots_of(&chosen));
                 self.order(&chosen, Order::Stop)?;
                 self.wait_for(client, &chosen, |_| Until::Down, wait_ms);
             }
             Request::Kill { targets, wait_ms } => {
                 let chosen = self.choose(&targets)?;
-                self.operated = true;
+                self.stopped.extend(self.slots_of(&chosen));
                 self.order(&chosen, Order::Kill)?;
                 self.wait_for(client, &chosen, |_| Until::Down, wait_ms);
             }
@@ -79,6 +80,7 @@ impl Runtime {
                 let chosen = self.choose(&targets)?;
                 // What is to be waited for is what comes after those that are there now.
                 let goals = self.goals(&chosen, |slot| Until::ReadyAfter(slot.incarnation()));
+                self.stopped.retain(|slot| !goals.iter().any(|goal| goal.slot == *slot));
                 self.order(&chosen, Order::Restart)?;
                 self.wait_until(client, goals, wait_ms);
             }
