@@ -9,7 +9,7 @@ use multiproc::{BoundedSemaphore, Limit, Mutex, Queue, RwLock, Segment, Spawner}
 use support::eventually;
 
 use crate::running::{Running, all};
-use crate::{idle, kill_oneself, quick, shell};
+use crate::{SIGKILL, idle, kill_oneself, quick, shell};
 
 #[test]
 fn death_in_the_middle_of_a_task_names_the_task_and_all_that_was_held() {
@@ -159,5 +159,33 @@ fn sixteen_deaths_of_a_slot_are_remembered() {
         matches!(asked.iter().rev().nth(1), Some(Reply::Crash(crash)) if crash.incarnation == 20)
     });
     assert_eq!(asked.len(), 16 + 1);
+    running.stop();
+}
+
+#[test]
+fn many_that_die_at_once_each_have_a_report_of_their_own() {
+    let _guard = support::guard();
+    let deaf = "echo last of $$ >&2; exec sleep 1000";
+    let worker = shell("w", deaf).count(24).output(Output::Null, Output::Log);
+    let running = Running::of([worker]);
+    running.ready();
+    let pids: Vec<u32> = running.pids().into_iter().map(Option::unwrap).collect();
+    // One order, in which all signals are sent before any end is seen.
+    let signal = Request::Signal { targets: all(), signal: SIGKILL };
+    eventually("all have written", || {
+        pids.iter().enumerate().all(|(slot, _)| !running.lines(&format!("w:{slot}")).is_empty())
+    });
+    running.order(signal);
+    let mut reported: Vec<u32> = Vec::new();
+    for _ in &pids {
+        let crash = running.crash();
+        let pid = crash.pid.expect("it is known which process it was");
+        assert_eq!(crash.stderr, format!("last of {pid}\n"));
+        reported.push(pid);
+    }
+    reported.sort_unstable();
+    let mut expected = pids;
+    expected.sort_unstable();
+    assert_eq!(reported, expected);
     running.stop();
 }

@@ -10,6 +10,7 @@ mod inspect;
 mod instance;
 mod json;
 mod manual;
+mod narrator;
 mod orders;
 mod output;
 mod progress;

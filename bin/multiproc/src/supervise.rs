@@ -14,6 +14,7 @@ use crate::census::text::{path_text, printable};
 use crate::config;
 use crate::failure::Failure;
 use crate::instance::{self, Running};
+use crate::narrator::Narrator;
 use crate::reexecute::{self, Resumed};
 
 /// Slots of a board, at least: there may be more of them later.
@@ -152,8 +153,9 @@ fn delegated_cgroup() -> Option<PathBuf> {
 
 /// Tells the operator what happens, and remembers with which code a process of a worker has ended.
 fn observer(of: Option<String>, code: LastCode) -> impl FnMut(&EventLine) + Send + 'static {
+    let mut narrator = Narrator::default();
     move |event| {
-        tell(event);
+        narrator.tell(event);
         let worker = event.target.as_deref().and_then(|target| target.split(':').next());
         if event.kind == "ended" && worker == of.as_deref() {
             *code.lock().unwrap_or_else(PoisonError::into_inner) = event.exit_code;
@@ -165,19 +167,5 @@ fn check(summary: Summary) -> Result<ExitCode, Failure> {
     match summary.failed {
         0 => Ok(ExitCode::SUCCESS),
         failed => Err(Failure::Workers { failed, workers: summary.slots }),
-    }
-}
-
-/// Tells the operator what happens.
-fn tell(event: &EventLine) {
-    let is_first = event.incarnation == Some(1);
-    let silent = match event.kind.as_str() {
-        "ready" => true,
-        "started" => is_first,
-        _ => false,
-    };
-    if !silent {
-        let target = event.target.as_ref().map(|target| format!("{target} ")).unwrap_or_default();
-        eprintln!("multiproc: {target}{}", printable(&event.text));
     }
 }

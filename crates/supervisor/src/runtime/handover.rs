@@ -250,7 +250,10 @@ impl Runtime {
         self.ground.sockets = sockets;
         if let Some((pid, number)) = state.guard {
             let alive = own(number)?;
-            self.guard = Guard::resume(pid, alive).ok();
+            // One that has died meanwhile is replaced.
+            if let Ok(guard) = Guard::resume(pid, alive) {
+                self.watch_guard(guard)?;
+            }
         }
         for handed in state.live {
             let mut taps = [None, None];

@@ -124,8 +124,8 @@ pub(crate) struct Runtime {
     ending: bool,
     /// What somebody has stopped: as long as there is something, rest is no reason to end.
     stopped: BTreeSet<SlotId>,
-    /// What is known of the last process that has ended.
-    noted: tell::End,
+    /// What is known of processes that have ended, until it is told.
+    noted: BTreeMap<Place, tell::End>,
     /// It goes on with what another program has handed over.
     resumed: bool,
 }
@@ -198,7 +198,7 @@ impl Runtime {
             ended: Vec::new(),
             ending: false,
             stopped: BTreeSet::new(),
-            noted: tell::End::default(),
+            noted: BTreeMap::new(),
             resumed: false,
             options,
         };
@@ -249,6 +249,8 @@ impl Runtime {
             self.tell_ready();
             at_rest = self.carry_out_all(actions) || at_rest && self.live.is_empty();
         }
+        // What the machine knew already is told no more.
+        self.noted.clear();
         at_rest
     }
 

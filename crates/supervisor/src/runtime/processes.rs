@@ -181,11 +181,17 @@ impl Runtime {
         }
     }
 
+    pub(super) fn watch_guard(&mut self, guard: Guard) -> Result<(), SuperviseError> {
+        self.set.add(guard.as_fd(), name::GUARD).map_err(system("watching the guard"))?;
+        self.guard = Some(guard);
+        Ok(())
+    }
+
     pub(super) fn renew_guard(&mut self) -> Result<(), SuperviseError> {
+        self.guard = None;
         if self.options.guard {
             let guard = Guard::start(&self.options).map_err(SuperviseError::Guard)?;
-            self.set.add(guard.as_fd(), name::GUARD).map_err(system("watching the guard"))?;
-            self.guard = Some(guard);
+            self.watch_guard(guard)?;
         }
         Ok(())
     }

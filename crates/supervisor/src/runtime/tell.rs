@@ -18,7 +18,6 @@ const SIGNALLED: i32 = 128;
 /// What is known of an end before the machine has decided what follows.
 #[derive(Debug, Default)]
 pub(super) struct End {
-    place: Option<Place>,
     exit_code: Option<i32>,
     report: CrashReport,
 }
@@ -124,16 +123,13 @@ impl Runtime {
             Exit::Code(code) => code,
             Exit::Signal { signal, .. } => SIGNALLED + signal,
         });
-        self.noted = End { place: Some(live.place), exit_code, report };
+        self.noted.insert(live.place, End { exit_code, report });
     }
 
     /// Tells of an end and of what follows.
     pub(super) fn report(&mut self, report: &Report) {
         let Report { place, cause, uptime, decision, delay } = *report;
-        let noted = match self.noted.place == Some(place) {
-            true => std::mem::take(&mut self.noted),
-            false => End::default(),
-        };
+        let noted = self.noted.remove(&place).unwrap_or_default();
         let (word, _) = cause_word(cause);
         let worker = self.plan.workers.get(&place.slot.worker);
         let signal_and_core = match cause {
