@@ -29,8 +29,8 @@
 //! | locks of the dead block the living (uWSGI) | `crashes::death_in_the_middle_of_a_task_names_the_task_and_all_that_was_held` |
 //! | a log that nobody reads blocks or burns (supervisord) | `logs::writer_at_full_speed_is_not_held_up_by_who_does_not_read`, `…file_that_cannot_be_written_holds_up_nobody` |
 //! | the end is not noticed before the output is closed (process-compose) | `logs::end_is_noticed_although_a_grandchild_has_the_output` |
-//! | the exit code is 0 whatever happened (supervisord) | the command's `live::exit_code_says_what_became_of_the_workers` |
-//! | one order at a time (circus) | the command's `live::order_that_takes_long_keeps_no_other_from_being_carried_out` |
+//! | the exit code is 0 whatever happened (supervisord) | the command's `instances::exit_code_says_what_became_of_the_workers` |
+//! | one order at a time (circus) | the command's `instances::order_that_takes_long_keeps_no_other_from_being_carried_out` |
 //! | no rolling restart (supervisord) | `rolling::reload_start_first_never_has_fewer_ready` |
 //! | scaling restarts everybody (supervisord) | `rolling::scaling_touches_nobody_else` |
 //! | the worn out go all at once despite jitter (gunicorn) | `rolling::those_worn_out_by_tasks_are_replaced_one_by_one` |
