@@ -1,19 +1,22 @@
 //! Sockets, limits, users: what a process is given.
 
 use std::collections::BTreeSet;
+use std::env;
+use std::fs;
 use std::io::Read;
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
 use multiproc::supervisor::control::protocol::{Request, Until};
 use multiproc::supervisor::core::{Policy, Readiness};
-use multiproc::supervisor::{Address, Output, Worker};
+use multiproc::supervisor::{Address, Output, Supervisor, Worker};
 use multiproc::{Command, Limit};
 use support::{SOON, eventually};
 
 use crate::program::this;
 use crate::running::{Running, all, targets};
-use crate::{SIGKILL, as_root, idle, quick};
+use crate::{SIGKILL, as_root, idle, quick, shell};
 
 const WAIT: Option<u64> = Some(60_000);
 
@@ -158,4 +161,40 @@ fn process_of_another_user_may_say_that_it_is_ready() {
     let running = Running::of([worker]);
     running.order(Request::Wait { targets: all(), until: Until::Ready, timeout_ms: Some(10_000) });
     running.stop();
+}
+
+/// A directory of the second version of control groups in which we may make some: `MULTIPROC_CGROUP`, or that
+/// of the system.
+fn cgroups() -> Option<PathBuf> {
+    let directory = env::var_os("MULTIPROC_CGROUP").map_or("/sys/fs/cgroup".into(), PathBuf::from);
+    let probe = directory.join(format!("multiproc-probe-{}", std::process::id()));
+    let ours = fs::create_dir(&probe).is_ok() && probe.join("cgroup.kill").exists();
+    let _ = fs::remove_dir(probe);
+    if !ours {
+        eprintln!("skipped: no control groups of the second version, or they are not ours");
+    }
+    ours.then_some(directory)
+}
+
+#[test]
+fn process_in_a_control_group_takes_along_who_has_left_its_session() {
+    let _guard = support::guard();
+    let Some(directory) = cgroups() else { return };
+    // Without its parents, its session and its environment nobody would find it.
+    let script = "env -i setsid sh -c 'echo $$; exec sleep 1000' & wait";
+    let worker = shell("w", script).output(Output::Log, Output::Log);
+    let running = Running::start(Supervisor::builder().worker(worker).cgroup(&directory));
+    running.ready();
+    let mut escaped = None;
+    eventually("it has escaped", || {
+        escaped = running.lines("w:0").first().and_then(|line| line.text.parse::<u32>().ok());
+        escaped.is_some()
+    });
+    let escaped = escaped.unwrap();
+    running.signal("w:0", SIGKILL);
+    running.until("ended", "w:0");
+    eventually("it is gone", || matches!(support::state_of(escaped), None | Some('Z')));
+    running.stop();
+    let left = fs::read_dir(&directory).unwrap().flatten().map(|entry| entry.file_name());
+    assert_eq!(left.filter(|name| name.to_string_lossy().starts_with("multiproc-")).count(), 0);
 }

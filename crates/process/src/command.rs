@@ -41,6 +41,7 @@ pub struct Command {
     passed: Passed,
     listening: Vec<(String, Arc<OwnedFd>)>,
     user: Option<User>,
+    cgroup: Option<Arc<OwnedFd>>,
     attended: bool,
     options: Options,
 }
@@ -55,6 +56,7 @@ impl Command {
             passed: Vec::new(),
             listening: Vec::new(),
             user: None,
+            cgroup: None,
             attended: false,
             options: Options::default(),
         }
@@ -77,6 +79,13 @@ impl Command {
     /// `LISTEN_FDNAMES`. A colon in a name becomes an underscore.
     pub fn listen_on(mut self, name: &str, socket: Arc<OwnedFd>) -> Command {
         self.listening.push((name.replace([':', '\0'], "_"), socket));
+        self
+    }
+
+    /// The control group that it enters before it is executed: the file `cgroup.procs` of that, open to be
+    /// written.
+    pub fn cgroup(mut self, processes: Arc<OwnedFd>) -> Command {
+        self.cgroup = Some(processes);
         self
     }
 
@@ -141,6 +150,7 @@ impl Command {
             passed,
             listen_pid: !self.listening.is_empty(),
             user: self.user,
+            cgroup: self.cgroup.clone(),
             options: self.options.clone(),
             streams: given,
         };

@@ -24,6 +24,7 @@ pub(crate) struct Plan {
     pub(crate) passed: Vec<(Arc<OwnedFd>, RawFd)>,
     pub(crate) listen_pid: bool,
     pub(crate) user: Option<User>,
+    pub(crate) cgroup: Option<Arc<OwnedFd>>,
     pub(crate) options: Options,
     pub(crate) streams: Given,
 }
@@ -54,7 +55,8 @@ impl Plan {
         let passed: Vec<(BorrowedFd<'_>, RawFd)> =
             self.passed.iter().map(|(owned, number)| (owned.as_fd(), *number)).collect();
         let (listen_pid, user) = (self.listen_pid, self.user);
-        let plan = Start { keep: &keep, passed: &passed, listen_pid, user, ..plan };
+        let cgroup = self.cgroup.as_ref().map(|processes| processes.as_fd());
+        let plan = Start { keep: &keep, passed: &passed, listen_pid, user, cgroup, ..plan };
         let started = start(&lowered.complete(&self.options, &self.streams, plan))?;
         relatives::note(started.pid);
         Ok(started)

@@ -195,6 +195,7 @@ impl Server {
             passed: Vec::new(),
             listen_pid: false,
             user: None,
+            cgroup: None,
             options: Options::default(),
             streams: [const { Stream::Inherit }; 3],
         };

@@ -288,6 +288,7 @@ impl Launch<'_> {
             passed: Vec::new(),
             listen_pid: false,
             user: None,
+            cgroup: None,
             options: self.options.clone(),
             streams,
         }

@@ -99,6 +99,9 @@ pub struct Start<'a> {
     /// The user and the group that it becomes, with no other groups; `None` are this process's. That takes
     /// privileges, which the child then has no more.
     pub user: Option<User>,
+    /// The list of processes of the control group that it enters before it executes anything, open to be
+    /// written.
+    pub cgroup: Option<BorrowedFd<'a>>,
     /// Its descriptor 0.
     pub stdin: Stdio<'a>,
     /// Its descriptor 1.
@@ -139,6 +142,7 @@ impl<'a> Start<'a> {
             passed: &[],
             listen_pid: false,
             user: None,
+            cgroup: None,
             stdin: Stdio::Inherit,
             stdout: Stdio::Inherit,
             stderr: Stdio::Inherit,
@@ -257,6 +261,8 @@ pub enum Step {
     Limits,
     /// Becoming another user.
     User,
+    /// Entering its control group.
+    Cgroup,
     /// Giving it the descriptors to keep, and no others.
     Descriptors,
     /// Executing its program.
@@ -264,7 +270,7 @@ pub enum Step {
 }
 
 impl Step {
-    const ALL: [Step; 10] = [
+    const ALL: [Step; 11] = [
         Step::Prepare,
         Step::Clone,
         Step::Session,
@@ -273,6 +279,7 @@ impl Step {
         Step::Directory,
         Step::Limits,
         Step::User,
+        Step::Cgroup,
         Step::Descriptors,
         Step::Exec,
     ];
@@ -299,6 +306,7 @@ impl fmt::Display for Step {
             Step::Directory => "change of directory",
             Step::Limits => "setting of limits",
             Step::User => "change of user",
+            Step::Cgroup => "entry into a control group",
             Step::Descriptors => "inheritance of descriptors",
             Step::Exec => "exec",
         })

@@ -3,12 +3,13 @@
 //!
 //! # Limits
 //!
-//! A process is moved into its group as soon as it executes its program. What it starts in the microseconds
-//! before that is not in it, and is found as it is where there are no groups.
+//! Only commands have one: they enter it before they are executed. Functions are started by others' rules.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::core::Place;
 
@@ -40,11 +41,12 @@ impl Cgroups {
         self.base.join(format!("{}.{}.{incarnation}", slot.worker, slot.index))
     }
 
-    /// Moves a process into a group of its own.
-    pub(super) fn place(&self, place: Place, pid: u32) -> io::Result<()> {
+    /// Makes a group for a process, which enters it through this.
+    pub(super) fn make(&self, place: Place) -> io::Result<Arc<OwnedFd>> {
         let group = self.group(place);
         fs::create_dir(&group)?;
-        fs::write(group.join("cgroup.procs"), pid.to_string())
+        let processes = File::options().write(true).open(group.join("cgroup.procs"))?;
+        Ok(Arc::new(processes.into()))
     }
 
     /// Kills all that are in a process's group.

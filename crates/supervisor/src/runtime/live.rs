@@ -85,6 +85,7 @@ impl Live {
         worker: &Worker,
         place: Place,
         ground: &mut Ground,
+        cgroup: Option<Arc<OwnedFd>>,
     ) -> Result<Live, SpawnError> {
         let pair = ear_of(worker, place).map_err(SpawnError::Descriptors)?;
         let (ear, end) = pair.map_or((None, None), |Pair { ear, end }| (Some(ear), end));
@@ -104,6 +105,9 @@ impl Live {
         let started = match &worker.program {
             Program::Command(command) => {
                 let mut command = completed!(command.as_ref().clone(), &extras).attended();
+                if let Some(processes) = cgroup {
+                    command = command.cgroup(processes);
+                }
                 for address in &worker.sockets {
                     if let Some(socket) = ground.sockets.get(address) {
                         command = command.listen_on(&address.to_string(), socket.socket());

@@ -38,13 +38,11 @@ impl Runtime {
 
     pub(super) fn spawn(&mut self, place: Place) {
         let Some(worker) = self.plan.workers.get(&place.slot.worker).cloned() else { return };
-        match Live::start(&worker, place, &mut self.ground) {
+        // Without one, it is killed as others are.
+        let cgroup = self.cgroups.as_ref().and_then(|cgroups| cgroups.make(place).ok());
+        match Live::start(&worker, place, &mut self.ground, cgroup) {
             Ok(live) => {
                 let pid = live.child.pid();
-                if let Some(cgroups) = &self.cgroups {
-                    // It is killed as others are, then.
-                    let _ = cgroups.place(place, pid);
-                }
                 self.take_charge(live);
                 self.events.push_back(Event::Started { place, pid });
                 self.tell_started(place, pid);

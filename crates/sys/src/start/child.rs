@@ -41,6 +41,10 @@ fn run(plan: &Plan<'_>) -> Result<Infallible, Failure> {
     let start = plan.start;
     reset_signals(&[]);
     set_up(start, plan.parent)?;
+    if let Some(processes) = start.cgroup {
+        // 0 is who writes it.
+        rustix::io::write(processes, b"0").map_err(|errno| (Step::Cgroup, errno))?;
+    }
     if let Some(user) = start.user {
         become_user(user).map_err(|errno| (Step::User, errno))?;
         if start.die_with_parent {
