@@ -3,11 +3,9 @@
 //! Nobody is waited for: if standard error takes nothing, lines are dropped, and counted.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::time::{Duration, Instant};
 
 use multiproc::supervisor::control::protocol::EventLine;
-use multiproc_sys::clock::Deadline;
 use multiproc_sys::poll;
 
 use crate::census::text::printable;
@@ -16,8 +14,6 @@ use crate::census::text::printable;
 const WINDOW: Duration = Duration::from_secs(10);
 /// How many starts and ends of a worker are told in that time; the others are summed up.
 const LINES: u32 = 40;
-/// A pipe that can be written takes as much at once, without blocking.
-const AT_ONCE: usize = 4096;
 
 /// Tells what happens.
 #[derive(Debug, Default)]
@@ -105,14 +101,7 @@ impl Drop for Narrator {
 
 /// Writes a line to standard error, if that takes it now.
 fn write(text: &str) -> bool {
-    let mut line = format!("multiproc: {text}\n").into_bytes();
-    if line.len() > AT_ONCE {
-        line.truncate(AT_ONCE - 1);
-        line.push(b'\n');
-    }
-    let mut stderr = std::io::stderr();
-    let now = Some(Deadline::after(Duration::ZERO));
-    poll::writable(&stderr, now).unwrap_or(false) && stderr.write_all(&line).is_ok()
+    poll::write_line_now(std::io::stderr(), format!("multiproc: {text}").into_bytes())
 }
 
 #[cfg(test)]

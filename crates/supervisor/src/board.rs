@@ -6,7 +6,7 @@
 use multiproc_ipc::{Array, Error, Handle, Plain, Segment};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::core::{Cause, Phase};
+use crate::core::Cause;
 use crate::pulse;
 
 /// What the board is called in listings of the segment.
@@ -120,23 +120,6 @@ impl Line {
     }
 }
 
-/// The stable word for a phase.
-pub(crate) fn phase_word(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Idle => "idle",
-        Phase::Waiting => "waiting",
-        Phase::Spawning => "spawning",
-        Phase::Starting { .. } => "starting",
-        Phase::Ready => "ready",
-        Phase::Stalled => "stalled",
-        Phase::Stopping { .. } => "stopping",
-        Phase::Unkillable => "unkillable",
-        Phase::Backoff { .. } => "backoff",
-        Phase::Done => "done",
-        Phase::Failed => "failed",
-    }
-}
-
 /// The stable word for a cause, and the number that belongs to it.
 pub(crate) fn cause_word(cause: Cause) -> (&'static str, u64) {
     let number = |number: i32| u64::from(number.unsigned_abs());
@@ -233,6 +216,7 @@ impl Board {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::Phase;
 
     #[test]
     fn line_of_an_unknown_phase_or_cause_says_so() {
@@ -253,7 +237,7 @@ mod tests {
     #[test]
     fn words_of_phases_and_causes_are_in_the_tables() {
         for phase in [Phase::Idle, Phase::Waiting, Phase::Ready, Phase::Stalled, Phase::Failed] {
-            assert!(Line::phase_named(phase_word(phase)).is_some());
+            assert!(Line::phase_named(phase.word()).is_some());
         }
         for cause in [Cause::Clean, Cause::Stalled, Cause::Sibling, Cause::Code(1)] {
             assert_ne!(cause_number(cause_word(cause).0), 0);

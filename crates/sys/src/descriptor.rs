@@ -62,8 +62,13 @@ fn set(number: RawFd, descriptor: &OwnedFd, flags: i32) -> io::Result<()> {
 }
 
 /// Writes all of `bytes` at the end of a file, without a second descriptor of it.
-pub fn append(file: impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
+pub fn append(file: impl AsFd, bytes: &[u8]) -> io::Result<()> {
     rustix::fs::seek(&file, SeekFrom::End(0))?;
+    write_all(file, bytes)
+}
+
+/// Writes all of `bytes`.
+pub fn write_all(file: impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match rustix::io::write(&file, bytes) {
             Ok(count) => bytes = &bytes[count..],

@@ -52,6 +52,18 @@ pub fn hung_up(socket: impl AsFd) -> io::Result<bool> {
     Ok(wait(&mut [PollFd::new(&socket, PollFlags::RDHUP)], now)? > 0)
 }
 
+/// What a pipe that can be written takes at once, without blocking: `PIPE_BUF`.
+const AT_ONCE: usize = 4096;
+
+/// Writes a line to `stream` if it takes it now, without blocking; says whether it did. What is longer than
+/// a pipe takes at once is cut.
+pub fn write_line_now(stream: impl AsFd, mut line: Vec<u8>) -> bool {
+    line.truncate(AT_ONCE - 1);
+    line.push(b'\n');
+    let now = Some(Deadline::after(std::time::Duration::ZERO));
+    writable(&stream, now).unwrap_or(false) && crate::descriptor::write_all(stream, &line).is_ok()
+}
+
 /// Descriptors that are waited for again and again. However many there are, waiting costs no more.
 #[derive(Debug)]
 pub struct PollSet(OwnedFd);

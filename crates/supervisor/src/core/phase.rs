@@ -77,15 +77,9 @@ impl Phase {
         matches!(self, Phase::Ready | Phase::Stalled)
     }
 
-    /// Whether it takes one of the places that [`starting_max`](super::Tree::starting_max) limits.
-    pub fn is_starting(self) -> bool {
-        matches!(self, Phase::Spawning | Phase::Starting { .. })
-    }
-}
-
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
+    /// The word for it, which stays the same.
+    pub fn word(self) -> &'static str {
+        match self {
             Phase::Idle => "idle",
             Phase::Waiting => "waiting",
             Phase::Spawning => "spawning",
@@ -97,7 +91,18 @@ impl fmt::Display for Phase {
             Phase::Backoff { .. } => "backoff",
             Phase::Done => "done",
             Phase::Failed => "failed",
-        })
+        }
+    }
+
+    /// Whether it takes one of the places that [`starting_max`](super::Tree::starting_max) limits.
+    pub fn is_starting(self) -> bool {
+        matches!(self, Phase::Spawning | Phase::Starting { .. })
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
     }
 }
 

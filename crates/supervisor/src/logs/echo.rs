@@ -1,17 +1,12 @@
 //! Workers' lines on the supervisor's own output, whether or not anybody reads it.
 
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
 
-use multiproc_sys::clock::Deadline;
 use multiproc_sys::poll;
 
 use super::escaped;
 use crate::control::protocol::{LogLine, Stream};
-
-/// A pipe that can be written takes as much at once, without blocking: `PIPE_BUF`.
-const AT_ONCE: usize = 4096;
 
 /// The supervisor's output, and how many lines it did not take.
 #[derive(Debug)]
@@ -28,33 +23,18 @@ impl Echo {
 
     /// Writes a line, unless that would block.
     pub(crate) fn write(&mut self, line: &LogLine) {
-        let text = format!("{}:{} | {}\n", line.worker, line.slot, escaped(&line.text));
+        let text = format!("{}:{} | {}", line.worker, line.slot, escaped(&line.text));
         let stream = &self.streams[usize::from(line.stream == Stream::Stderr)];
-        let mut text = text.into_bytes();
-        if text.len() > AT_ONCE {
-            text.truncate(AT_ONCE - 1);
-            text.push(b'\n');
-        }
         if self.dropped > 0 {
-            let told = format!("multiproc: {} lines were dropped here\n", self.dropped);
-            if write(stream, told.as_bytes()) {
+            let told = format!("multiproc: {} lines were dropped here", self.dropped);
+            if poll::write_line_now(stream, told.into_bytes()) {
                 self.dropped = 0;
             }
         }
-        if self.dropped > 0 || !write(stream, &text) {
+        if self.dropped > 0 || !poll::write_line_now(stream, text.into_bytes()) {
             self.dropped += 1;
         }
     }
-}
-
-/// Writes at most [`AT_ONCE`] bytes, if they can be written now.
-fn write(stream: &OwnedFd, bytes: &[u8]) -> bool {
-    let now = Some(Deadline::after(Duration::ZERO));
-    if !poll::writable(stream, now).unwrap_or(false) {
-        return false;
-    }
-    let Ok(stream) = stream.try_clone() else { return false };
-    std::fs::File::from(stream).write_all(bytes).is_ok()
 }
 
 #[cfg(test)]
@@ -71,7 +51,7 @@ mod tests {
         let mut echo = Echo { streams: [write.into(), stderr], dropped: 0 };
         // More than any pipe holds by default.
         for _ in 0..40 {
-            echo.write(&line(0, &"x".repeat(AT_ONCE)));
+            echo.write(&line(0, &"x".repeat(4096)));
         }
         let dropped = echo.dropped;
         assert!(dropped > 0);

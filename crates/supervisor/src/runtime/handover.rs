@@ -25,7 +25,6 @@ use super::guard::Guard;
 use super::live::Live;
 use super::notify::Ear;
 use super::{Runtime, name};
-use crate::board::phase_word;
 use crate::control::protocol::{CrashReport, EventLine};
 use crate::core::{Machine, Place, SlotId};
 use crate::group::Numbers;
@@ -230,7 +229,7 @@ impl Runtime {
         self.resumed = true;
         self.machine = state.machine;
         for slot in self.machine.slots() {
-            self.told.insert(slot.id(), (phase_word(slot.phase()), slot.incarnation()));
+            self.told.insert(slot.id(), (slot.phase().word(), slot.incarnation()));
         }
         self.lines = state.lines.into_iter().collect();
         self.free_lines = state.free_lines;

@@ -4,7 +4,7 @@ use multiproc_sys::clock;
 
 use super::live::Live;
 use super::{Runtime, milliseconds};
-use crate::board::{Board, Line, cause_number, cause_word, phase_word};
+use crate::board::{Board, Line, cause_number, cause_word};
 use crate::core::{Phase, Place, Slot};
 
 impl Runtime {
@@ -13,7 +13,7 @@ impl Runtime {
         let mut news = Vec::new();
         for slot in self.machine.slots() {
             let id = slot.id();
-            let (phase, incarnation) = (phase_word(slot.phase()), slot.incarnation());
+            let (phase, incarnation) = (slot.phase().word(), slot.incarnation());
             let before = self.told.insert(id, (phase, incarnation));
             if before != Some((phase, incarnation)) && slot.phase() == Phase::Ready {
                 let resumed = before == Some(("stalled", incarnation));
@@ -56,7 +56,7 @@ fn line_of(name: &str, slot: &Slot, live: Option<&Live>, board: &Board) -> Line 
     Line {
         name: Line::name_bytes(name),
         slot: slot.id().index.into(),
-        phase: Line::phase_named(phase_word(slot.phase())).unwrap_or_default(),
+        phase: Line::phase_named(slot.phase().word()).unwrap_or_default(),
         pid: slot.pid().map_or(0, u64::from),
         incarnation: slot.incarnation(),
         restarts: slot.restarts(),

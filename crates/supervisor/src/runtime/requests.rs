@@ -5,7 +5,7 @@ use std::time::Duration;
 use multiproc_sys::clock::{self, Deadline};
 
 use super::{Runtime, name};
-use crate::board::{cause_word, phase_word};
+use crate::board::cause_word;
 use crate::control::protocol::{self, Change, ErrorCode, Outcome, Reply, Request, SlotStatus};
 use crate::control::server::{Follow, Goal, Pending, Until};
 use crate::control::target::Chosen;
@@ -274,7 +274,7 @@ impl Runtime {
         for slot in self.slots_of(&self.choose(words)?) {
             let Some(known) = self.machine.slot(slot) else { continue };
             let place = Place { slot, incarnation: known.incarnation() };
-            let state = phase_word(known.phase()).to_string();
+            let state = known.phase().word().to_string();
             let sent = self.live_at(place).map(|live| live.child.signal(signal));
             let (sent, message) = match sent {
                 Some(Ok(true)) => (true, format!("was sent {name}")),
@@ -318,7 +318,7 @@ impl Runtime {
         SlotStatus {
             worker: self.plan.workers.get(&id.worker).map(|it| it.name.clone()).unwrap_or_default(),
             slot: id.index,
-            state: phase_word(slot.phase()).into(),
+            state: slot.phase().word().into(),
             pid: slot.pid(),
             incarnation: slot.incarnation(),
             restarts: slot.restarts(),
@@ -359,7 +359,7 @@ impl Runtime {
             let mut ok = true;
             for (goal, state) in pending.goals.iter().zip(states) {
                 let slot = machine.slot(goal.slot);
-                let phase = slot.map_or("gone", |slot| phase_word(slot.phase()));
+                let phase = slot.map_or("gone", |slot| slot.phase().word());
                 let (good, message) = match (state, waits) {
                     (Reached::Yes, _) => (true, None),
                     (Reached::NotYet, false) => (true, None),
